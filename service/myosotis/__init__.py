@@ -1,0 +1,1 @@
+"""Myosotis: a safety moderation service for deployed text-to-image models."""

@@ -1,0 +1,1 @@
+"""Commands, and the composition root of each process."""

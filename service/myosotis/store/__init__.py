@@ -1,0 +1,1 @@
+"""SQL tables and blobs: implements the ports of the stages."""

@@ -1,0 +1,1 @@
+"""Whether it forgot, and what that cost."""
