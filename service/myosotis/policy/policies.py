@@ -118,6 +118,8 @@ class PolicyRevision:
         policy: its form from then on; None when this revision deleted it.
         create_time: when it was stored, UTC.
         source_file: name of the file in the policy folder, empty when from the API.
+        first_create_time: when the policy was first stored since it was last deleted,
+            UTC; None where a store did not say.
     """
 
     number: int
@@ -125,6 +127,7 @@ class PolicyRevision:
     policy: Policy | None
     create_time: datetime
     source_file: str = ""
+    first_create_time: datetime | None = None
 
     @property
     def name(self) -> str:
