@@ -1,7 +1,8 @@
 """Frozen dataclasses from JSON, strictly: no unknown field, no coerced type."""
 
+from collections.abc import Hashable
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,8 +17,9 @@ def from_json(kind: type[T], content: bytes | str) -> T:
     Raises:
         InvalidArgumentError: naming the first field that is wrong.
     """
+    adapter: TypeAdapter[T] = _adapter(kind)
     try:
-        return _adapter(kind).validate_json(content, strict=True, extra="forbid")
+        return adapter.validate_json(content, strict=True, extra="forbid")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -25,5 +27,5 @@ def from_json(kind: type[T], content: bytes | str) -> T:
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

@@ -1,6 +1,6 @@
 """Policies: lists of banned concepts, the models they hold for, and their revisions."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +12,7 @@ from myosotis.errors import InvalidArgumentError
 from myosotis.policy.concepts import Concept, fold
 
 MAX_CONCEPTS = 1000
+_PATTERN_CHARACTERS = frozenset("*?[")
 
 
 class Enforcement(StrEnum):
@@ -87,6 +88,16 @@ class Policy:
     def holds_for(self, model: str) -> bool:
         """Whether *model*, a resource name, is one of its models."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    def unknown_model(self, models: Collection[str]) -> int | None:
+        """Index of the first model that is not among *models*; None if there is none.
+
+        Patterns may match nothing: they are meant for models to come.
+        """
+        for index, pattern in enumerate(self.models):
+            if pattern not in models and _PATTERN_CHARACTERS.isdisjoint(pattern):
+                return index
+        return None
 
     def concept_name(self, concept: Concept) -> str:
         return f"{self.name}/concepts/{concept.id}"

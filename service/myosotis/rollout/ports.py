@@ -37,7 +37,11 @@ class PatchStore(Protocol):
     def patches(
         self, model: str, *, limit: int, before: str | None = None
     ) -> tuple[PublishedPatch, ...]:
-        """Patches of a model, newest first, those after patch *before*."""
+        """Patches of a model, newest first, those after patch *before*.
+
+        Raises:
+            NotFoundError: no patch *before*.
+        """
         ...
 
     def current(self, model: str) -> Generation | None:
@@ -71,7 +75,7 @@ class ServerStore(Protocol):
         ...
 
     def touch(self, name: str, now: datetime) -> None:
-        """Only its heartbeat."""
+        """Only its heartbeat. Raises NotFoundError."""
         ...
 
     def page(
