@@ -31,7 +31,11 @@ class RunStore(Protocol):
     def page(
         self, *, model: str | None, limit: int, before: str | None = None
     ) -> tuple[UnlearningRun, ...]:
-        """Runs newest first (by creation, then name), those after run *before*."""
+        """Runs newest first (by creation, then name), those after run *before*.
+
+        Raises:
+            NotFoundError: no run *before*.
+        """
         ...
 
     def latest(self, model: str, plan_digest: str) -> UnlearningRun | None:
@@ -55,7 +59,11 @@ class RunStore(Protocol):
     def evidence(
         self, name: str
     ) -> tuple[tuple[Measurement, ...], tuple[GateResult, ...]]:
-        """What was measured and judged in the run; empty before it ended."""
+        """What was measured and judged in the run; empty before it ended.
+
+        Raises:
+            NotFoundError: no such run.
+        """
         ...
 
     def record_evidence(
@@ -64,5 +72,9 @@ class RunStore(Protocol):
         measurements: tuple[Measurement, ...],
         results: tuple[GateResult, ...],
     ) -> None:
-        """Keep what was measured and judged, in place of what was there."""
+        """Keep what was measured and judged, in place of what was there.
+
+        Raises:
+            NotFoundError: no such run.
+        """
         ...
