@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,7 +17,7 @@ def from_json(kind: type[T], content: bytes | str) -> T:
     Raises:
         InvalidArgumentError: naming the first field that is wrong.
     """
-    adapter: TypeAdapter[T] = _adapter(kind)
+    adapter: TypeAdapter[T] = _adapter(cast("Hashable", kind))
     try:
         return adapter.validate_json(content, strict=True, extra="forbid")
     except ValidationError as error:
@@ -27,5 +27,5 @@ def from_json(kind: type[T], content: bytes | str) -> T:
 
 
 @cache
-def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any record type
     return TypeAdapter(kind)
