@@ -22,13 +22,7 @@ from myosotis.patches.ports import BlobStore
 from myosotis.rollout.generations import PublishedPatch
 from myosotis.rollout.ports import PatchStore
 from myosotis.rpc.changes import Changes, settled
-from myosotis.rpc.wire import (
-    digest_from_wire,
-    gate_result_from_wire,
-    measurement_from_wire,
-    progress_from_wire,
-    run_to_wire,
-)
+from myosotis.rpc.wire import digest_from_wire, progress_from_wire, run_to_wire
 from myosotis.unlearning.ports import RunStore
 from myosotis.unlearning.runs import RunState, UnlearningRun
 from myosotis.v1 import (
@@ -38,6 +32,7 @@ from myosotis.v1 import (
     worker_service_pb2_grpc,
 )
 from myosotis.validation.gate import passed, refusal
+from myosotis.validation.wire import gate_result_from_wire, measurement_from_wire
 
 MAX_WAIT_SECONDS = 30.0
 MAX_BLOB_BYTES = 8 * 1024**3
