@@ -22,7 +22,6 @@ from myosotis.policy.policies import Policy
 
 _SUFFIXES = frozenset({".yaml", ".yml"})
 _MAX_PROBLEM_LENGTH = 300
-_PATTERN_CHARACTERS = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ def read_policy_folder(folder: Path) -> PolicyFolder:
     errors: list[PolicySyntaxError] = []
     for path in paths:
         try:
-            file = read_policy_file(path)
+            file = _read_named(path)
             if first := files.get(file.policy.name):
                 problem = f"{file.policy.name} is in {first.path.name} already"
                 raise file.error("name", problem)
@@ -131,21 +130,28 @@ def refuse_unknown_models(
     files: list[PolicyFile] = []
     errors = list(folder.errors)
     for file in folder.files:
-        unknown = [
-            file.error(f"models[{index}]", f"{model} is not a registered model")
-            for index, model in enumerate(file.policy.models)
-            if model not in models and _PATTERN_CHARACTERS.isdisjoint(model)
-        ]
-        if unknown:
-            errors.append(unknown[0])
-        else:
+        index = file.policy.unknown_model(models)
+        if index is None:
             files.append(file)
+        else:
+            problem = f"{file.policy.models[index]} is not registered"
+            errors.append(file.error(f"models[{index}]", problem))
     return PolicyFolder(tuple(files), tuple(sorted(errors, key=lambda e: e.path)))
 
 
 def is_policy_file_name(name: str) -> bool:
     """Whether a file of this name is meant to be a policy, and no editor's own."""
     return not name.startswith((".", "#")) and Path(name).suffix.lower() in _SUFFIXES
+
+
+def _read_named(path: Path) -> PolicyFile:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        shown = path.name.encode(errors="backslashreplace").decode()
+        problem = "the name of the file is not UTF-8"
+        raise _error(path.with_name(shown), "", problem, Place()) from error
+    return read_policy_file(path)
 
 
 def _is_policy_path(path: Path) -> bool:
