@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection
 from datetime import datetime
-from pathlib import Path
 
 from myosotis.errors import (
     ConflictError,
@@ -11,7 +10,7 @@ from myosotis.errors import (
     PolicySyntaxError,
     PreconditionError,
 )
-from myosotis.policy.files import read_policy_folder, refuse_unknown_models
+from myosotis.policy.files import PolicyFolder, refuse_unknown_models
 from myosotis.policy.policies import Policy, PolicyRevision, Registry
 from myosotis.policy.ports import PolicyChange, PolicyStore
 from myosotis.policy.sync import plan_sync
@@ -71,17 +70,14 @@ class PolicyRegistry:
             raise NotFoundError(name)
         return self._change(registry, [PolicyChange(name, None)])
 
-    def sync(self, folder: Path) -> tuple[PolicySyntaxError, ...]:
-        """Make the registry say what the files in *folder* say.
+    def sync(self, folder: PolicyFolder) -> tuple[PolicySyntaxError, ...]:
+        """Make the registry say what *folder* says.
 
         Returns:
             What is wrong with files that are not in force. Policies of broken files
             stay as they were.
-
-        Raises:
-            UnavailableError: the folder is missing or cannot be read; nothing changes.
         """
-        files = refuse_unknown_models(read_policy_folder(folder), self._models)
+        files = refuse_unknown_models(folder, self._models)
         while True:
             registry = self._store.registry()
             plan = plan_sync(registry, files)

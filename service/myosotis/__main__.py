@@ -1,0 +1,5 @@
+"""`python -m myosotis`."""
+
+from myosotis.cli.main import main
+
+main()

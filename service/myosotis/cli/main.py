@@ -1,0 +1,299 @@
+"""The `myosotis` command. Each command imports what it needs, and nothing else."""
+
+import logging
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+
+from myosotis.errors import MyosotisError
+
+app = typer.Typer(
+    name="myosotis",
+    help="Safety moderation for deployed text-to-image models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+policy_app = typer.Typer(help="Policies.", no_args_is_help=True)
+run_app = typer.Typer(help="Unlearning runs.", no_args_is_help=True)
+patch_app = typer.Typer(help="Patches and generations.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
+app.add_typer(run_app, name="run")
+app.add_typer(patch_app, name="patch")
+
+# Programs that read the output get whole names, not what fits a screen.
+_out = Console(width=None if sys.stdout.isatty() else 240)
+
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server", envvar="MYOSOTIS_SERVER", help="Control plane, host:port."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        envvar="MYOSOTIS_MODEL",
+        help="models/petal, or models/NAME=FOLDER, or models/NAME=HUB_ID.",
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option(
+        "--threads",
+        envvar="MYOSOTIS_THREADS",
+        min=1,
+        help="Threads of torch; the sum over all processes should be the cores.",
+    ),
+]
+_SERVER = "127.0.0.1:8470"
+_MODEL = "models/petal"
+_THREADS = max(1, (os.cpu_count() or 2) // 2)
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on stderr and exit code 1."""
+    # Read at import by onnxruntime, which would send telemetry otherwise.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # Waiting threads that spin starve the other processes of a small machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        app()
+    except MyosotisError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'system'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        _fail("interrupted")
+
+
+def _fail(problem: str) -> None:
+    Console(stderr=True).print(
+        f"error: {problem}", markup=False, highlight=False, soft_wrap=True
+    )
+    sys.exit(1)
+
+
+@app.command()
+def serve(  # noqa: PLR0913, PLR0917 - one option each
+    listen: Annotated[
+        str, typer.Option(envvar="MYOSOTIS_LISTEN", help="host:port; port 0: any.")
+    ] = _SERVER,
+    database: Annotated[
+        str, typer.Option(envvar="MYOSOTIS_DATABASE", help="SQLAlchemy URL.")
+    ] = "sqlite:///myosotis.db",
+    blobs: Annotated[
+        Path, typer.Option(envvar="MYOSOTIS_BLOBS", help="Folder of blobs.")
+    ] = Path("blobs"),
+    policies: Annotated[
+        Path | None,
+        typer.Option(envvar="MYOSOTIS_POLICIES", help="Watched folder of policies."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(envvar="MYOSOTIS_MODELS", help="A registered model; repeatable."),
+    ] = None,
+    lease_seconds: Annotated[
+        float,
+        typer.Option(
+            envvar="MYOSOTIS_LEASE_SECONDS",
+            min=1,
+            help="How long a silent worker keeps its run.",
+        ),
+    ] = 30,
+    stale_seconds: Annotated[
+        float,
+        typer.Option(
+            envvar="MYOSOTIS_STALE_SECONDS",
+            min=1,
+            help="After how long a silent server counts as stale.",
+        ),
+    ] = 15,
+) -> None:
+    """Run the control plane."""
+    import asyncio
+
+    from myosotis.cli.serve import (
+        ControlPlaneSettings,
+        run_control_plane,
+    )
+
+    settings = ControlPlaneSettings(
+        listen=listen,
+        database=database,
+        blobs=blobs,
+        policies=policies,
+        models=tuple(name.partition("=")[0] for name in model or [_MODEL]),
+        lease=timedelta(seconds=lease_seconds),
+        stale=timedelta(seconds=stale_seconds),
+    )
+    asyncio.run(run_control_plane(settings))
+
+
+@app.command()
+def work(
+    server: Server = _SERVER,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="MYOSOTIS_MODELS",
+            help="A model that it loads, as for --model elsewhere; repeatable.",
+        ),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            envvar="MYOSOTIS_WORKER", help="Its id, the same after a restart."
+        ),
+    ] = "worker",
+    threads: Threads = _THREADS,
+) -> None:
+    """Run a worker: unlearns, proves, publishes."""
+    import asyncio
+
+    from myosotis.cli.work import run_worker
+
+    asyncio.run(
+        run_worker(
+            control_plane=server,
+            models=tuple(model or [_MODEL]),
+            name=f"workers/{name}",
+            threads=threads,
+        )
+    )
+
+
+@policy_app.command("check")
+def policy_check(paths: list[Path]) -> None:
+    """Check policy files or folders, offline."""
+    from myosotis.cli.policies import check
+
+    check(paths, console=_out)
+
+
+@policy_app.command("diff")
+def policy_diff(path: Path, server: Server = _SERVER) -> None:
+    """Show how applying a file would change the stored policy."""
+    from myosotis.cli.policies import diff
+
+    diff(server, path, console=_out)
+
+
+@policy_app.command("apply")
+def policy_apply(
+    paths: list[Path],
+    server: Server = _SERVER,
+    validate_only: Annotated[bool, typer.Option(help="Store nothing.")] = False,
+) -> None:
+    """Store policies from files or folders."""
+    from myosotis.cli.policies import apply
+
+    apply(server, paths, validate_only=validate_only, console=_out)
+
+
+@policy_app.command("list")
+def policy_list(server: Server = _SERVER, as_json: Json = False) -> None:
+    """List policies."""
+    from myosotis.cli.policies import list_policies
+
+    list_policies(server, as_json=as_json, console=_out)
+
+
+@policy_app.command("delete")
+def policy_delete(name: str, server: Server = _SERVER) -> None:
+    """Delete a policy, policies/NAME."""
+    from myosotis.cli.policies import delete
+
+    delete(server, name, console=_out)
+
+
+@run_app.command("list")
+def run_list(
+    server: Server = _SERVER,
+    model: Annotated[
+        str, typer.Option(help="models/NAME; models/-: all.")
+    ] = "models/-",
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first."""
+    from myosotis.cli.runs import list_runs
+
+    list_runs(server, model, as_json=as_json, console=_out)
+
+
+@run_app.command("show")
+def run_show(name: str, server: Server = _SERVER, as_json: Json = False) -> None:
+    """Show a run with what was measured."""
+    from myosotis.cli.runs import show
+
+    show(server, name, as_json=as_json, console=_out)
+
+
+@run_app.command("watch")
+def run_watch(name: str, server: Server = _SERVER) -> None:
+    """Follow a run; fails when it ends without a patch."""
+    from myosotis.cli.runs import watch
+
+    watch(server, name, console=_out)
+
+
+@run_app.command("cancel")
+def run_cancel(name: str, server: Server = _SERVER) -> None:
+    """Cancel a run."""
+    from myosotis.cli.runs import cancel
+
+    cancel(server, name, console=_out)
+
+
+@run_app.command("retry")
+def run_retry(name: str, server: Server = _SERVER) -> None:
+    """Try again what failed or was cancelled."""
+    from myosotis.cli.runs import retry
+
+    retry(server, name, console=_out)
+
+
+@patch_app.command("list")
+def patch_list(
+    server: Server = _SERVER,
+    model: Annotated[str, typer.Option(help="models/NAME.")] = _MODEL,
+    as_json: Json = False,
+) -> None:
+    """List the generations of a model with their patches."""
+    from myosotis.cli.fleet import list_patches
+
+    list_patches(server, model, as_json=as_json, console=_out)
+
+
+@patch_app.command("show")
+def patch_show(name: str, server: Server = _SERVER) -> None:
+    """Show a patch, models/MODEL/patches/PLAN."""
+    from myosotis.cli.fleet import show_patch
+
+    show_patch(server, name, console=_out)
+
+
+@app.command()
+def fleet(server: Server = _SERVER, as_json: Json = False) -> None:
+    """List inference servers: generation, state, last refusal."""
+    from myosotis.cli.fleet import fleet as show_fleet
+
+    show_fleet(server, as_json=as_json, console=_out)
