@@ -85,8 +85,9 @@ def _fields(
     descriptor: Descriptor, node: Mapping, path: str
 ) -> Iterator[tuple[FieldDescriptor, Entry]]:
     """Each entry of *node* with its field, by either of its two names."""
-    by_name = {field.name: field for field in descriptor.fields}
-    by_name |= {field.json_name: field for field in descriptor.fields}
+    fields = [field for field in descriptor.fields if field.name not in _API_ONLY]
+    by_name = {field.name: field for field in fields}
+    by_name |= {field.json_name: field for field in fields}
     seen: dict[str, Place] = {}
     for key, entry in node.entries.items():
         at = _below(path, key)
@@ -107,6 +108,11 @@ def _fields(
             )
         seen[field.name] = entry.key_place
         yield field, entry
+
+
+def _is_output(field: FieldDescriptor) -> bool:
+    behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return _OUTPUT_ONLY in behaviors
 
 
 def _scalar(field: FieldDescriptor, node: Node, path: str) -> str | int | float:

@@ -21,7 +21,7 @@ _POLL_MILLISECONDS = 100
 
 # So often the files are looked at though nothing was reported: network folders report
 # nothing, and a folder that was replaced is silent.
-_GLANCE_MILLISECONDS = 1000
+_GLANCE_MILLISECONDS = 200
 _MISSING_SECONDS = 0.25
 
 _Stamp = frozenset[tuple[str, int, int, int, int]]
@@ -73,7 +73,7 @@ async def _occasions(folder: Path, *, polling: bool) -> AsyncGenerator[None]:
 
 
 async def _batches(folder: Path, *, polling: bool) -> AsyncGenerator[bool]:
-    """True after changes, False after a second without any."""
+    """True after changes, False after a while without any."""
     changes = awatch(
         folder,
         watch_filter=None,
