@@ -41,6 +41,9 @@ class Watching:
     cancelled: Cancelled = lambda: False
 
 
+UNWATCHED = Watching()
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluator:
     """Measures one model with one detector.
@@ -63,7 +66,7 @@ class Evaluator:
         self,
         probes: "ProbeSet",
         patched: "UNet2DConditionModel | None" = None,
-        watching: Watching = Watching(),
+        watching: Watching = UNWATCHED,
     ) -> "tuple[Measurement, ...]":
         """The rates before, and after where *patched* is given; none without probes.
 
