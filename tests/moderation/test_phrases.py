@@ -35,7 +35,6 @@ def found(prompt: str, *concepts: Concept) -> list[str]:
         "a knífe",
         "a kni\u0301\u0308fe",
         "ａ ｋｎｉｆｅ",  # noqa: RUF001 - full width on purpose
-        "a kniﬁfe".replace("iﬁ", "i"),
         "a 𝐤𝐧𝐢𝐟𝐞",  # noqa: RUF001 - mathematical letters on purpose
         "pen_knife-holder",
         "(knife)",
@@ -46,7 +45,7 @@ def test_a_word_is_found_however_it_is_written(prompt: str) -> None:
     assert found(prompt, a_concept("knife")) == ["knife"]
 
 
-@pytest.mark.parametrize("prompt", ["", "...", "penknife", "knifes-edge".title()[2:]])
+@pytest.mark.parametrize("prompt", ["", "...", "penknife", "knifed", "a k n i f e"])
 def test_only_whole_words_count(prompt: str) -> None:
     assert found(prompt, a_concept("knife")) == []
 
@@ -187,29 +186,20 @@ def test_thousands_of_phrases_take_no_longer_than_the_prompt() -> None:
     assert time.perf_counter() - start < 0.3
 
 
-WORD = st.text("abs ", min_size=1, max_size=6).filter(str.strip)
+SOME_WORDS = st.lists(st.sampled_from(["a", "b", "ab", "ba"]), min_size=1, max_size=5)
 
 
 @given(
-    st.lists(WORD, min_size=1, max_size=6, unique_by=lambda t: " ".join(t.split())),
-    WORD,
+    st.lists(SOME_WORDS.map(" ".join), min_size=1, max_size=6, unique=True),
+    st.lists(st.sampled_from(["a", "b", "ab", "ba"]), max_size=12).map(" ".join),
 )
-def test_the_matcher_finds_what_a_plain_search_finds(
+def test_the_matcher_finds_just_what_a_plain_search_finds(
     phrases: list[str], prompt: str
 ) -> None:
     concepts = [a_concept(f"c{i}", phrases=(p,)) for i, p in enumerate(phrases)]
-    registry = a_registry(a_policy("p", *concepts))
 
-    matches = PhraseMatcher(PETAL, registry).matches(f"{prompt} zz")
-
-    # "zz" ends each prompt; with words below four letters nothing is a plural.
-    plain = {
-        phrase
-        for phrase in phrases
-        if all(len(word) < 4 for word in prompt.split())
-        and f" {' '.join(phrase.split())} " in f" {' '.join(prompt.split())} "
-    }
-    assert plain <= {match.phrase for match in matches}
+    plain = {phrase for phrase in phrases if f" {phrase} " in f" {prompt} "}
+    assert set(found(prompt, *concepts)) == plain
 
 
 @given(st.text())
