@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import Tensor
 
+_LAST_EVENTS_SECONDS = 0.1
+
 
 class Guard:
     """What keeps a pipeline at the generations that the control plane directs.
@@ -75,6 +77,9 @@ class Guard:
         try:
             with suppress(asyncio.CancelledError):
                 self._loop.run_until_complete(self._following)
+            # gRPC delivers the last events of its calls a little later, and a loop
+            # that is closed by then disturbs the process's other loops.
+            self._loop.run_until_complete(asyncio.sleep(_LAST_EVENTS_SECONDS))
         finally:
             self._loop.close()
 
