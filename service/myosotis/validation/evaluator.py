@@ -12,7 +12,8 @@ from myosotis.validation.detection import ask, profile
 from myosotis.validation.scoring import Answers, score
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import StableDiffusionPipeline
+    from torch import nn
 
     from myosotis.unlearning.models import TextToImageModel
     from myosotis.validation.measurements import Measurement
@@ -65,7 +66,7 @@ class Evaluator:
     def evaluate(
         self,
         probes: "ProbeSet",
-        patched: "UNet2DConditionModel | None" = None,
+        patched: "nn.Module | None" = None,
         watching: Watching = UNWATCHED,
     ) -> "tuple[Measurement, ...]":
         """The rates before, and after where *patched* is given; none without probes.
@@ -147,7 +148,7 @@ class _Look:
 
 
 def with_unet(
-    pipeline: "StableDiffusionPipeline", unet: "UNet2DConditionModel"
+    pipeline: "StableDiffusionPipeline", unet: "nn.Module"
 ) -> "StableDiffusionPipeline":
     """A pipeline that shares every part of *pipeline* but draws with *unet*."""
     return type(pipeline)(**{**pipeline.components, "unet": unet})
