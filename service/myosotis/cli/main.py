@@ -181,6 +181,43 @@ def work(
     )
 
 
+@app.command()
+def infer(  # noqa: PLR0913, PLR0917 - one option each
+    server: Server = _SERVER,
+    model: Model = _MODEL,
+    listen: Annotated[
+        str, typer.Option(envvar="MYOSOTIS_LISTEN", help="host:port; port 0: any.")
+    ] = "127.0.0.1:8480",
+    name: Annotated[
+        str,
+        typer.Option(envvar="MYOSOTIS_NAME", help="Its id, the same after a restart."),
+    ] = "reference",
+    moderation: Annotated[
+        bool, typer.Option(help="Check each prompt with the control plane first.")
+    ] = True,
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="Most pictures drawn together.")
+    ] = 4,
+    threads: Threads = _THREADS,
+) -> None:
+    """Run the reference inference server."""
+    import asyncio
+
+    from myosotis.cli.infer import InferenceSettings, run_inference_server
+    from myosotis.execution.models import ModelSource
+
+    settings = InferenceSettings(
+        source=ModelSource.parse(model),
+        control_plane=server,
+        listen=listen,
+        name=name,
+        moderation=moderation,
+        max_batch=max_batch,
+        threads=threads,
+    )
+    asyncio.run(run_inference_server(settings))
+
+
 @policy_app.command("check")
 def policy_check(paths: list[Path]) -> None:
     """Check policy files or folders, offline."""
