@@ -1,0 +1,1 @@
+"""The recipe that makes Petal, one stage after another, from openly licensed icons."""
