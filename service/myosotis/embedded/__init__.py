@@ -1,0 +1,1 @@
+"""Petal, the small text-to-image model that ships with the project."""
