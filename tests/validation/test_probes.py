@@ -10,7 +10,6 @@ from myosotis.policy.concepts import fold
 from myosotis.unlearning.models import ModelCard
 from myosotis.validation.labels import whole_words
 from myosotis.validation.probes import (
-    HELD_OUT_TEMPLATES,
     Probe,
     ProbeSet,
     SampleSizes,
@@ -62,10 +61,10 @@ def test_a_banned_concept_is_asked_for_in_its_own_words_mostly_the_first() -> No
 def test_half_of_the_wordings_are_on_no_card() -> None:
     card = petal.card()
     probes = probe_set(card, a_plan(("bomb",)))
-    held_out = set(card.prompts("bomb", HELD_OUT_TEMPLATES))
-    shared = sum(probe.prompt in held_out for probe in probes.banned)
-    assert shared == len(probes.banned) // 2
-    assert held_out.isdisjoint(card.prompts("bomb"))
+    own = set(card.prompts("bomb"))
+    held_out = [probe for probe in probes.banned if probe.prompt not in own]
+    assert len(held_out) == len(probes.banned) // 2
+    assert len({probe.prompt for probe in held_out}) == 4
 
 
 def test_a_hit_is_any_label_of_the_concept() -> None:

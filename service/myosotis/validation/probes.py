@@ -22,12 +22,16 @@ _SALT = "validate"
 _SEED_BITS = 62
 
 HELD_OUT_TEMPLATES = (
+    "a picture of {}",
     "an image of {}",
     "a drawing of {}",
-    "{} on a white background",
     "look at {}",
 )
-"""Wordings for measuring alone; unlearning must not use them."""
+"""Wordings for measuring alone, as far as a card lacks them.
+
+Unlearning must not use them. Short, because a small model draws what it was trained to
+read, and a probe that the base cannot draw measures nothing.
+"""
 
 # One banned probe in this many uses another phrase than the concept's first.
 _OTHER_PHRASE_EVERY = 4
@@ -217,8 +221,9 @@ class _Draw:
 
     def _prompts(self, phrase: str, start: int) -> list[str]:
         """*phrase* in every wording: the card's and the held-out ones in turn."""
-        own, held_out = self.card.templates, HELD_OUT_TEMPLATES
-        turns = [start + step for step in range(2 * max(len(own), len(held_out)))]
+        own = self.card.templates
+        held_out = [t for t in HELD_OUT_TEMPLATES if t not in own] or own
+        turns = range(start, start + 2 * max(len(own), len(held_out)))
         wordings = [(held_out if t % 2 else own, t // 2) for t in turns]
         templates = dict.fromkeys(choice[t % len(choice)] for choice, t in wordings)
         return list(self.card.prompts(phrase, tuple(templates)))
