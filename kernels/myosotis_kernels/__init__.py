@@ -1,0 +1,1 @@
+"""GPU kernels of Myosotis. They know nothing of the service around them."""

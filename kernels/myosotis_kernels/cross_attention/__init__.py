@@ -1,0 +1,10 @@
+"""Fused cross-attention that also returns the attention mass of each key."""
+
+from myosotis_kernels.cross_attention.op import (
+    FastPathWarning,
+    Implementation,
+    attention_with_mass,
+    why_not,
+)
+
+__all__ = ["FastPathWarning", "Implementation", "attention_with_mass", "why_not"]
