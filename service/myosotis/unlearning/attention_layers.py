@@ -30,19 +30,25 @@ def cross_attention(unet: "UNet2DConditionModel") -> dict[str, Any]:
     return found
 
 
-def key_value_weights(
-    unet: "UNet2DConditionModel", state: "Mapping[str, Tensor]", *, text_width: int
+def text_weights(
+    unet: "UNet2DConditionModel",
+    state: "Mapping[str, Tensor]",
+    parts: tuple[str, ...],
+    *,
+    text_width: int,
 ) -> "dict[str, Tensor]":
-    """The weights [O, D] of all keys and values out of *state*, by tensor name.
+    """The weights [O, D] that read text, out of *state*, by tensor name.
+
+    Args:
+        unet: whose cross-attention.
+        state: its state dict.
+        parts: ``to_k.weight`` and ``to_v.weight``, or one of them.
+        text_width: D.
 
     Raises:
         PreconditionError: a layer reads text of another width than *text_width*.
     """
-    names = [
-        f"{module}.{part}.weight"
-        for module in cross_attention(unet)
-        for part in ("to_k", "to_v")
-    ]
+    names = [f"{module}.{part}" for module in cross_attention(unet) for part in parts]
     for name in names:
         if state[name].shape[1] != text_width:
             raise PreconditionError(

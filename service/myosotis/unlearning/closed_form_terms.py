@@ -1,6 +1,6 @@
 """From words to the closed form's terms: targets, guides, and what must survive.
 
-Legend: T templates, L token positions, D text width, N = T L columns of a phrase.
+Legend: T templates, L token positions, D text width, N = T L rows of a phrase.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,35 @@ import torch
 from torch import Tensor
 
 from myosotis.errors import InvalidArgumentError
-from myosotis.unlearning.closed_form import ClosedFormSettings, ConceptTerms
 from myosotis.unlearning.text import TextEncoder, anchor_prompts
 
 if TYPE_CHECKING:
     from myosotis.policy.plans import PlannedConcept
-    from myosotis.unlearning.models import TextToImageModel
+    from myosotis.unlearning.models import ModelCard, TextToImageModel
     from myosotis.unlearning.retained import Retained
+
+# Wordings beside the card's, so that the edit does not learn the card's by heart.
+_MORE_TEMPLATES = ("{}", "a picture of {}", "{} in the park")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ConceptTerms:
+    """What one concept adds to the problem.
+
+    Attributes:
+        name: resource name of the concept.
+        target: embeddings to erase, float64 [N, D].
+        guide: what each is to become, float64 [N, D].
+    """
+
+    name: str
+    target: Tensor
+    guide: Tensor
+
+    @property
+    def gram(self) -> Tensor:
+        """Sum of c c^T, [D, D]: taking a concept back is one term less."""
+        return self.target.T @ self.target
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -25,44 +47,64 @@ class RetainedTerms:
     """What survives.
 
     Attributes:
-        gram: weighted sum of p p^T, float64 [D, D].
+        rows: embeddings of each phrase, float32 [N, D], the empty prompt first, which
+            guidance subtracts from every picture.
         mean: the mean embedding at each position of each template, float64
-            [T, L, D]: the guide where a policy names no anchor.
+            [N, D]: the guide where a policy names no anchor.
         prompts: token ids of each retained prompt.
     """
 
-    gram: Tensor
+    rows: tuple[Tensor, ...]
     mean: Tensor
     prompts: frozenset[tuple[int, ...]]
 
+    @property
+    def width(self) -> int:
+        return self.mean.shape[1]
 
-def retained_terms(
-    model: "TextToImageModel", retained: "Retained", settings: ClosedFormSettings
-) -> RetainedTerms:
+    def gram(self, *others: Tensor) -> Tensor:
+        """Mean over phrases, and *others* beside them, of the sum of p p^T, [D, D]."""
+        rows = (*self.rows, *others)
+        return weighted_gram(rows, torch.ones(len(rows))) / len(rows)
+
+
+def weighted_gram(rows: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Sum over phrases of their weight times the sum of p p^T, float64 [D, D]."""
+    gram = torch.zeros((rows[0].shape[1],) * 2, dtype=torch.float64)
+    for phrase, weight in zip(rows, weights.tolist(), strict=True):
+        wide = phrase.double()
+        gram += weight * (wide.T @ wide)
+    return gram
+
+
+def wordings(card: "ModelCard") -> tuple[str, ...]:
+    """The templates in which phrases are erased and kept."""
+    return tuple(dict.fromkeys((*card.templates, *_MORE_TEMPLATES)))
+
+
+def retained_terms(model: "TextToImageModel", retained: "Retained") -> RetainedTerms:
     """Encode what survives, a phrase at a time.
 
-    The empty prompt is always retained: guidance subtracts it from every picture. Where
-    nothing else is known, the templates around no phrase take the place of the mean.
+    Where nothing is known to survive, the templates around no phrase are the guide.
     """
     text = TextEncoder(model)
-    templates = model.card.templates
-    empty = text.encode(
-        text.token_ids(["", *(t.format("") for t in templates)], concept="")
-    )
-    empty = empty.double()
-    gram = settings.named_weight * _gram(empty[0])
-    total = torch.zeros_like(empty[1:])
+    templates = wordings(model.card)
+    bare = text.encode(text.token_ids([""], concept="retain"))[0]
+    rows: list[Tensor] = [bare]
     seen: set[tuple[int, ...]] = set()
-    share = settings.retained_weight / max(len(retained.automatic), 1)
+    total = torch.zeros((1, 1), dtype=torch.float64)
     for phrase in retained.phrases:
-        ids = text.token_ids(model.card.prompts(phrase), concept=f"retain {phrase!r}")
+        prompts = model.card.prompts(phrase, templates)
+        ids = text.token_ids(prompts, concept=f"retain {phrase!r}")
         seen.update(tuple(row) for row in ids.tolist())
-        embeddings = text.encode(ids).double()
-        weight = settings.named_weight if phrase in retained.named else share
-        gram += weight * _gram(embeddings)
-        total += embeddings
-    count = len(retained.phrases)
-    return RetainedTerms(gram, total / count if count else empty[1:], frozenset(seen))
+        rows.append(text.encode(ids).flatten(0, 1))
+        total = total + rows[-1].double()
+    if retained.phrases:
+        mean = total / len(retained.phrases)
+    else:
+        ids = text.token_ids([t.format("") for t in templates], concept="retain")
+        mean = text.encode(ids).double().flatten(0, 1)
+    return RetainedTerms(tuple(rows), mean, frozenset(seen))
 
 
 def concept_terms(
@@ -77,25 +119,23 @@ def concept_terms(
             encoder or reads the same as something retained.
     """
     text = TextEncoder(model)
+    templates = wordings(model.card)
     found = []
     for planned in concepts:
         guide = retained.mean
         if planned.concept.anchor:
-            words = anchor_prompts(model.card, planned.concept.anchor)
-            guide = text.encode(text.token_ids(words, concept=planned.name)).double()
+            words = anchor_prompts(model.card, planned.concept.anchor, templates)
+            ids = text.token_ids(words, concept=planned.name)
+            guide = text.encode(ids).double().flatten(0, 1)
         targets = []
         for phrase in planned.concept.phrases:
-            ids = text.token_ids(model.card.prompts(phrase), concept=planned.name)
+            prompts = model.card.prompts(phrase, templates)
+            ids = text.token_ids(prompts, concept=planned.name)
             if any(tuple(row) in retained.prompts for row in ids.tolist()):
                 raise InvalidArgumentError(
                     planned.name, f"{phrase!r} reads the same as something retained"
                 )
             targets.append(text.encode(ids).double().flatten(0, 1))
-        guides = [guide.flatten(0, 1)] * len(targets)
-        found.append(ConceptTerms(planned.name, torch.cat(targets), torch.cat(guides)))
+        guides = torch.cat([guide] * len(targets))
+        found.append(ConceptTerms(planned.name, torch.cat(targets), guides))
     return tuple(found)
-
-
-def _gram(embeddings: Tensor) -> Tensor:
-    rows = embeddings.reshape(-1, embeddings.shape[-1])
-    return rows.T @ rows

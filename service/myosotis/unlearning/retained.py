@@ -32,26 +32,28 @@ class Retained:
 def retained_phrases(card: "ModelCard", plan: "ErasurePlan") -> Retained:
     """What *plan* leaves: the vocabulary without what is banned, and its retain lists.
 
-    A thing goes with all its words as soon as one of them is banned.
+    A thing goes with all its words as soon as one of them is banned, from the retain
+    lists too: who bans the dog cannot keep the puppy.
 
     Raises:
         InvalidArgumentError: naming the concept that retains a banned phrase.
     """
     banned = plan.phrases
-    named: dict[str, None] = {}
     for planned in plan.concepts:
         for phrase in planned.concept.retain:
             if fold(phrase) in banned:
                 raise InvalidArgumentError(
                     planned.name, f"retains {phrase!r}, which is banned"
                 )
-            named.setdefault(phrase)
-    automatic = tuple(
-        word
-        for vocable in card.vocabulary
-        if not _words(vocable) & banned
-        for word in (vocable.noun, *vocable.synonyms)
+    free = [v for v in card.vocabulary if not _words(v) & banned]
+    gone = {w for v in card.vocabulary if _words(v) & banned for w in _words(v)}
+    named = dict.fromkeys(
+        phrase
+        for planned in plan.concepts
+        for phrase in planned.concept.retain
+        if fold(phrase) not in gone
     )
+    automatic = tuple(word for v in free for word in (v.noun, *v.synonyms))
     return Retained(automatic, tuple(named))
 
 

@@ -64,8 +64,10 @@ class TextEncoder:
         return torch.cat(parts).float().cpu()
 
 
-def anchor_prompts(card: "ModelCard", anchor: str) -> tuple[str, ...]:
-    """*anchor* in the card's templates; one that brings its article keeps it."""
+def anchor_prompts(
+    card: "ModelCard", anchor: str, templates: Sequence[str]
+) -> tuple[str, ...]:
+    """*anchor* in *templates*; one that brings its article keeps it."""
     if anchor.startswith(_ARTICLES):
-        return tuple(template.format(anchor) for template in card.templates)
-    return card.prompts(anchor)
+        return tuple(template.format(anchor) for template in templates)
+    return card.prompts(anchor, templates)
