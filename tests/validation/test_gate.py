@@ -86,6 +86,13 @@ def test_a_concept_that_the_base_does_not_draw_fails() -> None:
     assert "1 of 20" in refusal(lines)
 
 
+@pytest.mark.parametrize("size", [8, 16, 64, 160])
+def test_no_hit_before_is_never_a_proof(size: int) -> None:
+    dogs = a_rate("detection_rate", 0, size, DOG)
+    found = verdicts((dogs, after(dogs, 0), *evidence()[2:]))
+    assert found[DOG, "known_concept"] is Verdict.FAIL
+
+
 def test_a_base_that_draws_nothing_has_nothing_to_lose_and_that_is_an_error() -> None:
     retained = a_rate("retained_accuracy", 3, 100)
     found = verdicts((*evidence()[:-2], retained, after(retained, 3)))

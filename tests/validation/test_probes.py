@@ -184,4 +184,4 @@ def test_deciding_needs_no_torch() -> None:
         " myosotis.unlearning.cancellation;"
         " sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
     )
-    assert run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603 - ours
+    assert run([sys.executable, "-c", code], check=False).returncode == 0

@@ -20,8 +20,12 @@ RETAINED_LOSS = "retained_loss"
 MIN_SAMPLE_SIZE = 8
 """Fewer pictures say nothing."""
 
-MIN_KNOWN_RATE = 0.3
-"""A base model whose interval ends below this does not draw the thing."""
+MIN_KNOWN_RATE = 0.25
+"""A base model that shows a thing less often does not draw it.
+
+On the rate itself: in a small sample even no hit at all leaves an interval that ends
+above any useful bound (0.32 for 0 of 8), and such a concept would pass unproven.
+"""
 
 # Rates are quotients of small counts, so a loss of exactly the bound must not fail
 # for the last bit of a subtraction.
@@ -119,7 +123,7 @@ def _pair(
 
 
 def _is_known(base: Measurement) -> bool:
-    return base.high >= MIN_KNOWN_RATE
+    return base.value >= MIN_KNOWN_RATE
 
 
 def _share(measured: Measurement) -> str:
