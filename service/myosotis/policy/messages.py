@@ -92,12 +92,10 @@ def _fields(
     for key, entry in node.entries.items():
         at = _below(path, key)
         field = by_name.get(key)
-        if field is None or field.name in _API_ONLY:
-            raise DocumentError(entry.key_place, _unknown(key, list(by_name)), at)
-        if (
-            _OUTPUT_ONLY
-            in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-        ):
+        if field is None:
+            names = [field.name for field in fields if not _is_output(field)]
+            raise DocumentError(entry.key_place, _unknown(key, names), at)
+        if _is_output(field):
             raise DocumentError(
                 entry.key_place, "is set by the service; leave it out", at
             )
