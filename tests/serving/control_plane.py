@@ -70,10 +70,10 @@ class FakeControlPlane(
         finally:
             await server.stop(0)
 
-    async def SubscribeDirectives(  # noqa: N802 - the name in the proto
+    async def SubscribeDirectives(
         self,
         request_iterator: AsyncIterator[pb.SubscribeDirectivesRequest],
-        context: grpc.aio.ServicerContext,  # noqa: ARG002 - the generated form
+        context: grpc.aio.ServicerContext,
     ) -> AsyncIterator[pb.SubscribeDirectivesResponse]:
         self.left.clear()
         hearing = asyncio.create_task(self._hear(request_iterator))
@@ -93,10 +93,10 @@ class FakeControlPlane(
             else:
                 self._heard.put_nowait(event)
 
-    async def ReadBlob(  # noqa: N802 - the name in the proto
+    async def ReadBlob(
         self,
         request: pb.ReadBlobRequest,
-        context: grpc.aio.ServicerContext,  # noqa: ARG002 - the generated form
+        context: grpc.aio.ServicerContext,
     ) -> AsyncIterator[pb.ReadBlobResponse]:
         self.offsets.append(request.read_offset)
         digest = request.digest.sha256
@@ -112,10 +112,10 @@ class FakeControlPlane(
             yield pb.ReadBlobResponse(data=chunk)
             sent += len(chunk)
 
-    async def CheckPrompts(  # noqa: N802 - the name in the proto
+    async def CheckPrompts(
         self,
         request: moderation.CheckPromptsRequest,
-        context: grpc.aio.ServicerContext,  # noqa: ARG002 - the generated form
+        context: grpc.aio.ServicerContext,
     ) -> moderation.CheckPromptsResponse:
         self.checked.append(request.generation)
         decisions = [_decision(prompt) for prompt in request.prompts]

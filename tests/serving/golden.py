@@ -23,12 +23,15 @@ class Golden:
     def __init__(self, model: TextToImageModel, forge: Forge) -> None:
         self._model = model
         self._forge = forge
-        self.picture = cache(self._picture)
+        self._drawn = cache(self._draw)
 
-    def _picture(
+    def picture(
         self, drawing: Drawing, seed: int | None, size: int, index: int
     ) -> NDArray[np.uint8]:
         """*drawing* at place *index* of *size*, by the generation of *seed*."""
+        return self._drawn(drawing, seed, size)[index]
+
+    def _draw(self, drawing: Drawing, seed: int | None, size: int) -> NDArray[np.uint8]:
         changes = {} if seed is None else self._forge.changes(seed)
         patched = changed_tensors(self._forge.state, changes)
         unet = self._model.pipeline.unet
@@ -42,7 +45,7 @@ class Golden:
             guidance_scale=GUIDANCE,
         )
         torch.set_num_threads(threads)
-        return batch[index]
+        return batch
 
 
 def pixels(png: bytes) -> NDArray[np.uint8]:
