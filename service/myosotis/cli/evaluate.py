@@ -11,11 +11,11 @@ from rich.table import Table
 from myosotis.cli.plans import plan_of_words
 from myosotis.cli.progress import progress
 from myosotis.cli.workplace import PatchedModel, load_patched
-from myosotis.execution.models import load_detector
+from myosotis.execution.models import ModelSource, load_detector
 from myosotis.unlearning.runs import RunProgress
 from myosotis.validation.evaluator import Evaluator, Watching
 from myosotis.validation.measurements import Measurement
-from myosotis.validation.probes import probe_set
+from myosotis.validation.probes import DEFAULT_SIZES, SampleSizes, probe_set
 from myosotis.validation.scoring import DETECTION_RATE, RETAINED_ACCURACY
 
 # Keys of the JSON, by metric and whether the patched model was measured.
@@ -37,6 +37,7 @@ def evaluate(  # noqa: PLR0913 - one option each
     as_json: bool,
     console: Console,
     progress_console: Console,
+    sizes: SampleSizes = DEFAULT_SIZES,
 ) -> None:
     """Measure and print; base and patched side by side where *patch* is given.
 
@@ -49,6 +50,7 @@ def evaluate(  # noqa: PLR0913 - one option each
         as_json: print JSON instead of a table.
         console: gets the result.
         progress_console: gets the progress.
+        sizes: pictures to measure.
 
     Raises:
         InvalidArgumentError: unusable words.
@@ -58,13 +60,14 @@ def evaluate(  # noqa: PLR0913 - one option each
     """
     with progress(progress_console) as on_progress:
         on_progress(RunProgress("load"))
+        name = ModelSource.parse(model).name
+        plan = plan_of_words(name, concepts, retain=retain)
         loaded = load_patched(model, patch)
-        plan = plan_of_words(loaded.model.name, concepts, retain=retain)
         evaluator = Evaluator(
             loaded.model, load_detector(loaded.source), loaded.base_digest
         )
         measured = evaluator.evaluate(
-            probe_set(loaded.model.card, plan, seed=seed),
+            probe_set(loaded.model.card, plan, seed=seed, sizes=sizes),
             loaded.unet,
             Watching(on_progress),
         )
