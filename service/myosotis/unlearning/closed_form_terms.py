@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from myosotis.unlearning.retained import Retained
 
 # Wordings beside the card's, so that the edit does not learn the card's by heart.
-_MORE_TEMPLATES = ("{}", "a picture of {}", "{} in the park")
+_MORE_TEMPLATES = ("{}", "this is {}", "{} at home")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
