@@ -66,8 +66,9 @@ async def _occasions(folder: Path, *, polling: bool) -> AsyncGenerator[None]:
                         break  # this watch is deaf; begin another one
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             await asyncio.sleep(_MISSING_SECONDS)
-        except OSError:
-            polling = True  # the system has no more watches to give
+        except (OSError, RuntimeError):
+            # The system has no more watches to give; watchfiles says so by either.
+            polling = True
         last = await asyncio.to_thread(_stamp, folder)
         yield
 
