@@ -204,7 +204,7 @@ def test_a_disk_that_takes_no_more_is_told_and_keeps_no_debris(tmp_path: Path) -
     """A limit on the size of files stands for the full disk: write(2) fails alike."""
     service = str(Path(__file__).parents[2] / "service")
 
-    done = subprocess.run(  # noqa: S603 - this interpreter
+    done = subprocess.run(
         [sys.executable, "-c", PUT_A_MEGABYTE, str(tmp_path)],
         env={"PYTHONPATH": service},
         check=True,

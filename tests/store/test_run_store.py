@@ -253,7 +253,7 @@ def test_two_processes_claim_each_run_once(engine: Engine) -> None:
     service = str(Path(__file__).parents[2] / "service")
 
     processes = [
-        subprocess.Popen(  # noqa: S603 - this interpreter
+        subprocess.Popen(
             [sys.executable, "-c", CLAIM_ALL, str(engine.url)],
             env={"PYTHONPATH": service},
             stdin=subprocess.PIPE,

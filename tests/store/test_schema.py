@@ -80,7 +80,7 @@ print("alembic" in sys.modules)
 def test_a_start_without_migrations_does_not_import_alembic(engine: Engine) -> None:
     service = str(Path(__file__).parents[2] / "service")
 
-    done = subprocess.run(  # noqa: S603 - this interpreter
+    done = subprocess.run(
         [sys.executable, "-c", START, str(engine.url)],
         env={"PYTHONPATH": service},
         check=True,
@@ -96,7 +96,7 @@ def test_two_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
     service = str(Path(__file__).parents[2] / "service")
 
     processes = [
-        subprocess.Popen(  # noqa: S603 - this interpreter
+        subprocess.Popen(
             [sys.executable, "-c", START, url],
             env={"PYTHONPATH": service},
             stdout=subprocess.DEVNULL,
