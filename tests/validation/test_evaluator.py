@@ -6,7 +6,7 @@ import pytest
 import torch
 from myosotis.unlearning.cancellation import CancelledWorkError
 from myosotis.unlearning.models import TextToImageModel
-from myosotis.validation.detection import DetectorFailedError
+from myosotis.validation.detection import DetectorFailedError, NoPictureError
 from myosotis.validation.evaluator import Evaluator, Watching, with_unet
 from myosotis.validation.ports import Detector
 from myosotis.validation.probes import ProbeSet, SampleSizes, probe_set
@@ -125,6 +125,17 @@ def test_a_detector_that_fails_in_the_middle_leaves_no_result(
     with pytest.raises(DetectorFailedError):
         evaluator.evaluate(probes, hasty_petal.pipeline.unet)
     assert next(calls) == 2
+
+
+def test_a_unet_that_computes_no_numbers_has_not_forgotten(
+    hasty_petal: TextToImageModel, probes: ProbeSet
+) -> None:
+    """Its pictures are black, and nobody finds anything on them."""
+    ruined = copy.deepcopy(hasty_petal.pipeline.unet)
+    ruined.conv_out.bias.fill_(float("nan"))
+    evaluator = Evaluator(hasty_petal, always_first(), "digest")
+    with pytest.raises(NoPictureError):
+        evaluator.evaluate(probes, ruined)
 
 
 def test_no_probe_is_no_measurement(hasty_petal: TextToImageModel) -> None:

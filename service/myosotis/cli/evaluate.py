@@ -56,7 +56,7 @@ def evaluate(  # noqa: PLR0913 - one option each
         InvalidArgumentError: unusable words.
         UnavailableError: a model, a detector or a folder that cannot be read.
         PatchRefusedError: a patch that no server would serve.
-        DetectorFailedError: nothing can be said.
+        EvaluationError: nothing can be said.
     """
     with progress(progress_console) as on_progress:
         on_progress(RunProgress("load"))

@@ -14,7 +14,7 @@ from myosotis.patches.building import BuiltPatch, Evidence, build_patch
 from myosotis.patches.fingerprint import Fingerprint, fingerprints
 from myosotis.serving.slot import WeightSlot
 from myosotis.unlearning.erasing import erase
-from myosotis.validation.detection import DetectorFailedError
+from myosotis.validation.detection import EvaluationError
 from myosotis.validation.evaluator import UNWATCHED, BaseAnswers, Evaluator, Watching
 from myosotis.validation.gate import GateResult, passed, refusal
 from myosotis.validation.gating import judge_plan, unmeasured
@@ -82,8 +82,8 @@ class AttemptOutcome:
     """How an attempt ended.
 
     Attributes:
-        measurements: before and after; empty where the detector failed, and for the
-            empty plan.
+        measurements: before and after; empty where the evaluation broke off, and for
+            the empty plan.
         gate_results: what the gate said, at least one line.
         refusal: the lines that did not pass, in one line; empty when all passed.
         manifest: of the patch that passed, its exact bytes; empty when refused.
@@ -148,7 +148,7 @@ def _proof(
     probes = probe_set(bench.model.card, plan, seed=order.seed, sizes=order.sizes)
     try:
         measured = bench.evaluator.evaluate(probes, snapshot.unet, watching)
-    except DetectorFailedError as error:
+    except EvaluationError as error:
         return (), unmeasured(plan, str(error))
     changed = len(built.manifest.tensors)
     return measured, judge_plan(plan, measured, changed_tensors=changed)

@@ -14,13 +14,20 @@ if TYPE_CHECKING:
     from myosotis.validation.ports import Detector
 
 
-@dataclass
-class DetectorFailedError(MyosotisError):
-    """A detector did not answer, or not what it was asked.
+class EvaluationError(MyosotisError):
+    """Nothing is known of pictures: neither that they show something, nor the rest."""
 
-    Nothing is known of the pictures then: neither that they show something, nor that
-    they do not.
-    """
+
+class NoPictureError(EvaluationError):
+    """A model computed values that are not finite in place of a picture."""
+
+    def __str__(self) -> str:
+        return "the model draws values that are not finite"
+
+
+@dataclass
+class DetectorFailedError(EvaluationError):
+    """A detector did not answer, or not what it was asked."""
 
     problem: str
 

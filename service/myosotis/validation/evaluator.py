@@ -4,15 +4,18 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from myosotis.digests import fingerprint
 from myosotis.unlearning.cancellation import Cancelled, stop_if
 from myosotis.unlearning.drawing import Drawing, draw_batch
 from myosotis.unlearning.runs import RunProgress
-from myosotis.validation.detection import ask, profile
+from myosotis.validation.detection import NoPictureError, ask, profile
 from myosotis.validation.scoring import Answers, score
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
+    from numpy.typing import NDArray
     from torch import nn
 
     from myosotis.unlearning.models import TextToImageModel
@@ -72,8 +75,8 @@ class Evaluator:
         """The rates before, and after where *patched* is given; none without probes.
 
         Raises:
-            DetectorFailedError: the detector raised, or did not answer for every
-                picture. There is no partial result.
+            EvaluationError: the detector raised or did not answer for every picture,
+                or a model drew none. There is no partial result.
             CancelledWorkError: *watching* asked to stop.
         """
         if not probes.probes:
@@ -127,20 +130,31 @@ class _Look:
         done: int,
     ) -> "Iterator[tuple[Probe, int]]":
         """Each probe with the index of the label that its picture shows best."""
-        size, card = self.evaluator.batch_size, self.evaluator.model.card
+        size = self.evaluator.batch_size
         for start in range(0, len(probes), size):
             self._tell(done + start)
             batch = probes[start : start + size]
-            pictures = draw_batch(
-                pipeline,
-                [Drawing(probe.prompt, probe.seed) for probe in batch],
-                step_count=card.step_count,
-                guidance_scale=card.guidance_scale,
-                on_step=lambda _step: stop_if(self.watching.cancelled),
-            )
+            pictures = self._drawn(pipeline, batch)
             answers = ask(self.evaluator.detector, pictures, self.labels)
             yield from zip(batch, answers, strict=True)
         self._tell(done + len(probes))
+
+    def _drawn(
+        self, pipeline: "StableDiffusionPipeline", probes: "Sequence[Probe]"
+    ) -> "NDArray[np.uint8]":
+        card = self.evaluator.model.card
+        try:
+            # NaN becomes black when it is cast, and black shows nothing banned.
+            with np.errstate(invalid="raise"):
+                return draw_batch(
+                    pipeline,
+                    [Drawing(probe.prompt, probe.seed) for probe in probes],
+                    step_count=card.step_count,
+                    guidance_scale=card.guidance_scale,
+                    on_step=lambda _step: stop_if(self.watching.cancelled),
+                )
+        except FloatingPointError as error:
+            raise NoPictureError from error
 
     def _tell(self, done: int) -> None:
         stop_if(self.watching.cancelled)
