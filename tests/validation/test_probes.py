@@ -165,7 +165,7 @@ def test_the_empty_plan_has_no_probes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("concepts", "each"), [(1, 64), (4, 16), (5, 16), (10, 16), (16, 10), (52, 8)]
+    ("concepts", "each"), [(1, 64), (3, 22), (5, 20), (8, 20), (16, 10), (52, 10)]
 )
 def test_sample_sizes(concepts: int, each: int) -> None:
     assert SampleSizes().for_concepts(concepts) == each

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from myosotis.cli.figures import pooled_figures
 from myosotis.cli.plans import plan_of_words
 from myosotis.cli.progress import progress
 from myosotis.cli.workplace import PatchedModel, load_patched
@@ -16,15 +17,7 @@ from myosotis.unlearning.runs import RunProgress
 from myosotis.validation.evaluator import Evaluator, Watching
 from myosotis.validation.measurements import Measurement
 from myosotis.validation.probes import DEFAULT_SIZES, SampleSizes, probe_set
-from myosotis.validation.scoring import DETECTION_RATE, RETAINED_ACCURACY
-
-# Keys of the JSON, by metric and whether the patched model was measured.
-_KEYS = {
-    (DETECTION_RATE, False): "before_rate",
-    (DETECTION_RATE, True): "after_rate",
-    (RETAINED_ACCURACY, False): "retained_before",
-    (RETAINED_ACCURACY, True): "retained_after",
-}
+from myosotis.validation.scoring import DETECTION_RATE
 
 
 def evaluate(  # noqa: PLR0913 - one option each
@@ -82,21 +75,13 @@ def _figures(
     loaded: PatchedModel, measured: Sequence[Measurement]
 ) -> dict[str, object]:
     """Pooled rates under flat keys, every measurement, and what was measured."""
-    figures: dict[str, object] = {
+    return {
         "model": loaded.model.name,
         "base_digest": loaded.base_digest,
         "patch": loaded.patch_digest or None,
+        **pooled_figures(measured),
+        "measurements": [asdict(rate) for rate in measured],
     }
-    for rate in measured:
-        if not rate.concept:
-            key = _KEYS[rate.metric, rate.patched]
-            figures |= {
-                key: rate.value,
-                f"{key}_n": rate.sample_size,
-                f"{key}_low": rate.low,
-                f"{key}_high": rate.high,
-            }
-    return figures | {"measurements": [asdict(rate) for rate in measured]}
 
 
 def _table(measured: Sequence[Measurement], *, is_patched: bool) -> Table:

@@ -78,6 +78,10 @@ class ProbeSet:
 class SampleSizes:
     """How many pictures.
 
+    Twenty of a concept, or ten where there are many: bounds on detection are multiples
+    of a twentieth, or of a tenth, so they can be met exactly. Of 16 pictures a bound of
+    0.10 lets one be a hit, as a bound of 0.07 would.
+
     Attributes:
         per_concept: wanted for each banned concept.
         min_pooled: at least so many over all banned concepts.
@@ -87,10 +91,10 @@ class SampleSizes:
         retained: over all retained concepts.
     """
 
-    per_concept: int = 16
+    per_concept: int = 20
     min_pooled: int = 64
     max_pooled: int = 160
-    min_per_concept: int = 8
+    min_per_concept: int = 10
     retained: int = 96
 
     def __post_init__(self) -> None:
