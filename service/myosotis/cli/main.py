@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from myosotis.errors import MyosotisError
+from myosotis.policy.concepts import Category, Method
 
 app = typer.Typer(
     name="myosotis",
@@ -29,6 +30,7 @@ app.add_typer(patch_app, name="patch")
 
 # Programs that read the output get whole names, not what fits a screen.
 _out = Console(width=None if sys.stdout.isatty() else 240)
+_progress = Console(stderr=True)
 
 Server = Annotated[
     str,
@@ -56,13 +58,17 @@ Threads = Annotated[
 ]
 _SERVER = "127.0.0.1:8470"
 _MODEL = "models/petal"
-_THREADS = max(1, (os.cpu_count() or 2) // 2)
+_ALL_THREADS = os.cpu_count() or 1
+# Two processes that draw share a machine by default: a worker and a server.
+_THREADS = max(1, _ALL_THREADS // 2)
 
 
 def main() -> None:
     """Run the command line; every failure is one line on stderr and exit code 1."""
     # Read at import by onnxruntime, which would send telemetry otherwise.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # Its C core logs what becomes an error of ours anyway.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Waiting threads that spin starve the other processes of a small machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     structlog.configure(
@@ -149,7 +155,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one option each
 
 
 @app.command()
-def work(
+def work(  # noqa: PLR0913, PLR0917 - one option each
     server: Server = _SERVER,
     model: Annotated[
         list[str] | None,
@@ -165,11 +171,28 @@ def work(
         ),
     ] = "worker",
     threads: Threads = _THREADS,
+    banned_probes: Annotated[
+        int,
+        typer.Option(
+            envvar="MYOSOTIS_BANNED_PROBES",
+            min=8,
+            help="Pictures that the gate judges bans by, at least 8 for each concept.",
+        ),
+    ] = 64,
+    retained_probes: Annotated[
+        int,
+        typer.Option(
+            envvar="MYOSOTIS_RETAINED_PROBES",
+            min=8,
+            help="Pictures that the gate judges the rest by.",
+        ),
+    ] = 96,
 ) -> None:
     """Run a worker: unlearns, proves, publishes."""
     import asyncio
 
     from myosotis.cli.work import run_worker
+    from myosotis.validation.probes import SampleSizes
 
     asyncio.run(
         run_worker(
@@ -177,6 +200,12 @@ def work(
             models=tuple(model or [_MODEL]),
             name=f"workers/{name}",
             threads=threads,
+            sizes=SampleSizes(
+                per_concept=8,
+                min_pooled=banned_probes,
+                max_pooled=banned_probes,
+                retained=retained_probes,
+            ),
         )
     )
 
@@ -334,3 +363,107 @@ def fleet(server: Server = _SERVER, as_json: Json = False) -> None:
     from myosotis.cli.fleet import fleet as show_fleet
 
     show_fleet(server, as_json=as_json, console=_out)
+
+
+@app.command()
+def unlearn(  # noqa: PLR0913, PLR0917 - one option each
+    concept: Annotated[
+        list[str],
+        typer.Option(help="Words for a concept, parted by commas; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the patch.")],
+    model: Model = _MODEL,
+    retain: Annotated[
+        list[str] | None, typer.Option(help="Words that must survive; repeatable.")
+    ] = None,
+    method: Annotated[
+        Method, typer.Option(help="How; AUTO chooses.", case_sensitive=False)
+    ] = Method.AUTO,
+    category: Annotated[
+        Category,
+        typer.Option(help="Gives the bounds of the gate.", case_sensitive=False),
+    ] = Category.OBJECT,
+    measure: Annotated[
+        bool, typer.Option(help="Prove the patch; without, no fleet takes it.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: Json = False,
+    threads: Threads = _ALL_THREADS,
+) -> None:
+    """Make one patch without any server, prove it, and write it."""
+    from myosotis.cli.unlearn import UnlearnOptions
+    from myosotis.cli.unlearn import unlearn as run_unlearn
+
+    options = UnlearnOptions(
+        out=out,
+        retain=tuple(retain or ()),
+        method=method,
+        category=category,
+        seed=seed,
+        measure=measure,
+        threads=threads,
+        as_json=as_json,
+    )
+    run_unlearn(model, concept, options, console=_out, progress_console=_progress)
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913, PLR0917 - one option each
+    concept: Annotated[
+        list[str],
+        typer.Option(help="Words for a concept, parted by commas; repeatable."),
+    ],
+    model: Model = _MODEL,
+    patch: Annotated[Path | None, typer.Option(help="A patch folder.")] = None,
+    retain: Annotated[
+        list[str] | None, typer.Option(help="Words that must survive; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the probes.")] = 0,
+    as_json: Json = False,
+    threads: Threads = _ALL_THREADS,
+) -> None:
+    """Measure a model, or a patch beside its base."""
+    from myosotis.cli.evaluate import evaluate as run_evaluate
+
+    _use_threads(threads)
+    run_evaluate(
+        model,
+        patch=patch,
+        concepts=concept,
+        retain=retain or (),
+        seed=seed,
+        as_json=as_json,
+        console=_out,
+        progress_console=_progress,
+    )
+
+
+@app.command()
+def generate(  # noqa: PLR0913, PLR0917 - one option each
+    prompt: Annotated[str, typer.Option(help="What to draw.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    model: Model = _MODEL,
+    patch: Annotated[Path | None, typer.Option(help="A patch folder.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first picture.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 1,
+    threads: Threads = _ALL_THREADS,
+) -> None:
+    """Draw pictures, with or without a patch."""
+    from myosotis.cli.generate import Wish
+    from myosotis.cli.generate import generate as run_generate
+
+    _use_threads(threads)
+    run_generate(
+        model,
+        Wish(prompt, seed, count),
+        patch=patch,
+        out=out,
+        console=_out,
+        progress_console=_progress,
+    )
+
+
+def _use_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)

@@ -81,12 +81,7 @@ async def run_control_plane(settings: ControlPlaneSettings) -> None:
     Raises:
         MyosotisError: what keeps it from starting, in one line.
     """
-    for model in settings.models:
-        names.parse("model", model, field="model")
-    engine = connect(settings.database)
-    upgrade(engine)
-    plane = _ControlPlane(settings, _Stores.of(engine, settings.blobs))
-    async with plane.running() as (address, loops):
+    async with control_plane(settings) as (address, loops):
         print(f"listening on {address}", flush=True)  # noqa: T201 - for scripts
         stopping = asyncio.create_task(_asked_to_stop())
         ended, _ = await asyncio.wait(
@@ -95,6 +90,27 @@ async def run_control_plane(settings: ControlPlaneSettings) -> None:
         # A loop ends only by a defect; serving on without it would be a lie.
         for task in ended:
             task.result()
+
+
+@asynccontextmanager
+async def control_plane(
+    settings: ControlPlaneSettings,
+) -> AsyncIterator[tuple[str, list[asyncio.Task[None]]]]:
+    """A control plane that runs while inside; gives its address and its loops.
+
+    Raises:
+        MyosotisError: what keeps it from starting, in one line.
+    """
+    for model in settings.models:
+        names.parse("model", model, field="model")
+    engine = connect(settings.database)
+    try:
+        await asyncio.to_thread(upgrade, engine)
+        stores = _Stores.of(engine, settings.blobs)
+        async with _ControlPlane(settings, stores).running() as running:
+            yield running
+    finally:
+        engine.dispose()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,18 @@ from myosotis.execution.worker import RunRequest, RunResult, Worker
 from myosotis.transport.channels import open_channel
 from myosotis.unlearning.runs import RunProgress
 from myosotis.validation.evaluator import Watching
+from myosotis.validation.probes import SampleSizes
 
 _log = structlog.get_logger(__name__)
 
 
 async def run_worker(
-    *, control_plane: str, models: tuple[str, ...], name: str, threads: int
+    *,
+    control_plane: str,
+    models: tuple[str, ...],
+    name: str,
+    threads: int,
+    sizes: SampleSizes,
 ) -> None:
     """Take runs until SIGINT or SIGTERM; a run under way is left to its lease.
 
@@ -29,6 +35,7 @@ async def run_worker(
         models: what it can load, each as :meth:`ModelSource.parse` reads it.
         name: ``workers/{worker}``, the same after a restart.
         threads: of torch.
+        sizes: pictures to measure each patch on.
 
     Raises:
         MyosotisError: what keeps it from starting, in one line.
@@ -36,7 +43,7 @@ async def run_worker(
     names.parse("worker", name, field="name")
     sources = {source.name: source for source in map(ModelSource.parse, models)}
     torch.set_num_threads(threads)
-    benches = _Benches(sources)
+    benches = _Benches(sources, sizes)
     loop = asyncio.get_running_loop()
     async with open_channel(control_plane, retry=True) as channel:
         worker = Worker(
@@ -55,8 +62,9 @@ async def run_worker(
 class _Benches:
     """A bench for each model, made when it is first needed."""
 
-    def __init__(self, sources: dict[str, ModelSource]) -> None:
+    def __init__(self, sources: dict[str, ModelSource], sizes: SampleSizes) -> None:
         self._sources = sources
+        self._sizes = sizes
         self._benches: dict[str, Workbench] = {}
 
     def attempt(self, request: RunRequest) -> RunResult:
@@ -66,6 +74,7 @@ class _Benches:
             created_at=datetime.now(UTC).isoformat(),
             run_name=request.name,
             policy_revision=request.policy_revision,
+            sizes=self._sizes,
         )
         watching = Watching(request.on_progress, request.cancelled)
         outcome = attempt(
