@@ -68,6 +68,8 @@ class TextBank:
         ).view(len(CONCEPTS), len(STYLES), -1)
         plain = vectors([canonical(c.phrase) for c in CONCEPTS])
         own = F.normalize(styled.sum(1) + plain, dim=-1)
+        if not others:
+            return cls(own, styled)
         rest = vectors([name.replace("-", " ") for name in others])
         return cls(torch.cat([own, rest]), styled)
 
@@ -150,7 +152,7 @@ def train(settings: Settings, progress: Progress) -> Path:
     _settle(tower, stream)
     folder = settings.pipeline / "detector"
     tower.save(folder, SCALE)
-    progress.tell(f"detector: {measure(settings, folder)}")
+    progress.tell(f"detector: {measure(settings)}")
     return folder
 
 
@@ -196,7 +198,7 @@ class Detector:
         return Reading(shares.argmax(1), grid.max(1).argmax(1), shares)
 
 
-def measure(settings: Settings, _: Path) -> dict[str, float]:
+def measure(settings: Settings) -> dict[str, float]:
     """Accuracy on icons under fresh placement, by source."""
     rng = random.Random(settings.seed + 1)  # noqa: S311
     detector = Detector(settings)
