@@ -2,11 +2,10 @@ from dataclasses import dataclass
 
 import pytest
 from myosotis.errors import ConflictError, IntegrityError, NotFoundError
-from myosotis.rollout.ports import PatchStore
+from myosotis.rollout.ports import PatchStore, RunStore
 from myosotis.store.memory import InMemoryPatchStore, InMemoryRunStore
 from myosotis.store.patches import SqlPatchStore
 from myosotis.store.runs import SqlRunStore
-from myosotis.unlearning.ports import RunStore
 from myosotis.unlearning.runs import UnlearningRun
 from sqlalchemy import Engine, text
 

@@ -14,9 +14,9 @@ from myosotis.errors import (
     IntegrityError,
     NotFoundError,
 )
+from myosotis.rollout.ports import RunStore
 from myosotis.store.memory import InMemoryRunStore
 from myosotis.store.runs import SqlRunStore
-from myosotis.unlearning.ports import RunStore
 from myosotis.unlearning.runs import RunProgress, RunState, UnlearningRun
 from sqlalchemy import Engine, text
 

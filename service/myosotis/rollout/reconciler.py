@@ -16,8 +16,7 @@ from myosotis.policy.plans import ErasurePlan, desired_plans
 from myosotis.policy.policies import Enforcement
 from myosotis.policy.ports import PolicyStore
 from myosotis.rollout.generations import Generation, PublishedPatch
-from myosotis.rollout.ports import PatchStore
-from myosotis.unlearning.ports import RunStore
+from myosotis.rollout.ports import PatchStore, RunStore
 from myosotis.unlearning.runs import RunState, UnlearningRun
 
 

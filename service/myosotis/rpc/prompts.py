@@ -11,8 +11,7 @@ from myosotis.moderation.phrases import PhraseMatcher
 from myosotis.policy.plans import desired_plans
 from myosotis.policy.policies import Registry
 from myosotis.policy.ports import PolicyStore
-from myosotis.rollout.ports import PatchStore
-from myosotis.unlearning.ports import RunStore
+from myosotis.rollout.ports import PatchStore, RunStore
 from myosotis.v1 import (
     moderation_service_pb2,
     moderation_service_pb2_grpc,

@@ -8,11 +8,11 @@ import grpc.aio
 
 from myosotis import names
 from myosotis.errors import RunStateError
+from myosotis.rollout.ports import RunStore
 from myosotis.rollout.reconciler import Reconciler
 from myosotis.rpc.changes import Changes, settled
 from myosotis.rpc.paging import page
 from myosotis.rpc.wire import run_to_wire
-from myosotis.unlearning.ports import RunStore
 from myosotis.unlearning.runs import RunState, UnlearningRun
 from myosotis.v1 import (
     unlearning_run_pb2,

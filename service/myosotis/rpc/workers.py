@@ -20,10 +20,9 @@ from myosotis.errors import (
 from myosotis.patches.manifest import PatchManifest
 from myosotis.patches.ports import BlobStore
 from myosotis.rollout.generations import PublishedPatch
-from myosotis.rollout.ports import PatchStore
+from myosotis.rollout.ports import PatchStore, RunStore
 from myosotis.rpc.changes import Changes, settled
 from myosotis.rpc.wire import digest_from_wire, progress_from_wire, run_to_wire
-from myosotis.unlearning.ports import RunStore
 from myosotis.unlearning.runs import RunState, UnlearningRun
 from myosotis.v1 import (
     digest_pb2,

@@ -69,7 +69,7 @@ class InMemoryPolicyStore:
 
 
 class InMemoryRunStore:
-    """Implements :class:`myosotis.unlearning.ports.RunStore`."""
+    """Implements :class:`myosotis.rollout.ports.RunStore`."""
 
     def __init__(self) -> None:
         self._runs: dict[str, UnlearningRun] = {}

@@ -43,7 +43,7 @@ _UNFINISHED = tuple(state.value for state in RunState if not state.ended)
 
 
 class SqlRunStore:
-    """Implements :class:`myosotis.unlearning.ports.RunStore`."""
+    """Implements :class:`myosotis.rollout.ports.RunStore`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
