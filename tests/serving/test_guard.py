@@ -138,10 +138,10 @@ def test_the_pin_follows_the_context_and_no_further(
             other.submit(draw).result()
 
 
+@pytest.mark.usefixtures("guard")
 def test_what_pipelines_ask_of_a_unet_is_answered_without_a_pin(
-    guard: Guard, model: TextToImageModel, loaded: TextToImageModel
+    model: TextToImageModel, loaded: TextToImageModel
 ) -> None:
-    assert guard
     pipeline, before = model.pipeline, loaded.pipeline
     assert pipeline.unet.config.sample_size == before.unet.config.sample_size
     assert (pipeline.unet.dtype, pipeline.dtype) == (torch.float32, before.dtype)
@@ -149,15 +149,13 @@ def test_what_pipelines_ask_of_a_unet_is_answered_without_a_pin(
     assert set(pipeline.components) == set(before.components)
 
 
-def test_protected_weights_stay_where_they_are(
-    guard: Guard, model: TextToImageModel
-) -> None:
-    assert guard
+@pytest.mark.usefixtures("guard")
+def test_protected_weights_stay_where_they_are(model: TextToImageModel) -> None:
     model.pipeline.to("cpu")
     model.pipeline.to(torch.float32)
     for move in (
-        lambda: model.pipeline.to(torch.float16),
-        lambda: model.pipeline.to("meta"),
+        lambda: model.pipeline.unet.to(torch.float16),
+        lambda: model.pipeline.unet.to("meta"),
         model.pipeline.unet.half,
     ):
         with pytest.raises(UnavailableError):

@@ -1,4 +1,6 @@
+import gc
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -95,6 +97,16 @@ def test_an_old_snapshot_retires_once_when_its_last_request_ends(
     assert retired == [1]
     commit(3)
     assert retired == [1, 2]
+
+
+def test_a_retired_snapshot_is_freed(slot: WeightSlot, forge: Forge) -> None:
+    freed = threading.Event()
+    first = put(slot, forge.generation(1, seed=1))
+    weakref.finalize(first.unet.get_parameter("conv_in.weight"), freed.set)
+    put(slot, forge.generation(2, seed=2))
+    del first
+    gc.collect()
+    assert freed.is_set()
 
 
 def test_patches_never_add_up_and_the_base_is_never_written(

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -111,7 +112,8 @@ class GenerationQueue:
             except MyosotisError as error:
                 _tell(batch, error)
             except Exception as error:  # noqa: BLE001 - a process loop: only the batch fails
-                _log.exception("drawing failed", batch_size=len(batch))
+                # As text: a renderer that prints local variables would print prompts.
+                _log.error("drawing failed", traceback=traceback.format_exc())
                 _tell(batch, error)
 
     def _next_batch(self) -> list[Ticket]:

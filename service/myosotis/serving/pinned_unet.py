@@ -72,19 +72,20 @@ class PinnedUnet(nn.Module):
             UnavailableError: they would have to move; snapshots are immutable.
         """
         # torch's own reading of the arguments; it has no public name.
-        device: torch.device | None
         device, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)  # noqa: SLF001
-        here = self.device
-        stays = device is None or (
-            device.type == here.type and device.index in (None, here.index)
-        )
-        if not stays or dtype not in (None, self.dtype):
+        if not self._is_on(device) or dtype not in (None, self.dtype):
             self._refuse_to_move()
         return self
 
     def _apply(self, fn: object, recurse: bool = True) -> Self:  # noqa: ARG002, FBT001, FBT002 - torch's own form
         self._refuse_to_move()
         return self
+
+    def _is_on(self, device: torch.device | None) -> bool:
+        here = self.device
+        return device is None or (
+            device.type == here.type and device.index in (None, here.index)
+        )
 
     def _refuse_to_move(self) -> None:
         raise UnavailableError(

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -116,6 +117,16 @@ class Subscriber:
             return str(from_rpc_error(error, service="control plane"))
         except UnavailableError as error:
             return str(error)
+        except asyncio.CancelledError:
+            # gRPC says so too where a call broke on this side; the agent itself was
+            # not asked to end then.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return "the call broke here"
+        except Exception as error:  # noqa: BLE001 - a process loop: only the stream ends
+            _log.error("defect", traceback=traceback.format_exc())
+            return type(error).__name__
         return "closed by the control plane"
 
     async def _converse(self, stub: pb_grpc.WeightDeliveryServiceStub) -> None:
@@ -174,8 +185,9 @@ class Subscriber:
         except MyosotisError as error:
             refused = PatchRefusedError("INTERNAL", str(error))
         except Exception as error:  # noqa: BLE001 - the edge of a unit of work
-            # What is served stays; the text of the defect stays in the log.
-            _log.exception("defect", generation=directive.generation)
+            # What is served stays; the text of the defect stays in the log, as text:
+            # a renderer that prints local variables would print tensors.
+            _log.error("defect", traceback=traceback.format_exc())
             refused = PatchRefusedError("INTERNAL", type(error).__name__)
         active = self._slot.holding().active_generation
         _log.error(
