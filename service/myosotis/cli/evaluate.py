@@ -15,9 +15,8 @@ from myosotis.cli.workplace import PatchedModel, load_patched
 from myosotis.execution.models import ModelSource, load_detector
 from myosotis.unlearning.runs import RunProgress
 from myosotis.validation.evaluator import Evaluator, Watching
-from myosotis.validation.measurements import Measurement
+from myosotis.validation.measurements import DETECTION_RATE, Measurement
 from myosotis.validation.probes import DEFAULT_SIZES, SampleSizes, probe_set
-from myosotis.validation.scoring import DETECTION_RATE
 
 
 def evaluate(  # noqa: PLR0913 - one option each

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 
-from myosotis.validation.measurements import Measurement
-from myosotis.validation.scoring import DETECTION_RATE, RETAINED_ACCURACY
+from myosotis.validation.measurements import (
+    DETECTION_RATE,
+    RETAINED_ACCURACY,
+    Measurement,
+)
 
 _KEYS = {
     (DETECTION_RATE, False): "before_rate",

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 
 from myosotis.policy.plans import ErasurePlan, PlannedConcept
 from myosotis.validation.gate import GateResult, Verdict, judge
-from myosotis.validation.measurements import Measurement
-from myosotis.validation.scoring import DETECTION_RATE, RETAINED_ACCURACY
+from myosotis.validation.measurements import (
+    DETECTION_RATE,
+    RETAINED_ACCURACY,
+    Measurement,
+)
 
 UNCHANGED = "unchanged"
 KNOWN_CONCEPT = "known_concept"

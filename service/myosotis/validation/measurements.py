@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+DETECTION_RATE = "detection_rate"
+RETAINED_ACCURACY = "retained_accuracy"
+
 # Two-sided 95 % quantile of the normal distribution.
 _Z = 1.959963984540054
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from myosotis.validation.measurements import Measurement
+from myosotis.validation.measurements import (
+    DETECTION_RATE,
+    RETAINED_ACCURACY,
+    Measurement,
+)
 from myosotis.validation.probes import Probe, ProbeSet
-
-DETECTION_RATE = "detection_rate"
-RETAINED_ACCURACY = "retained_accuracy"
 
 
 @dataclass(frozen=True, slots=True)
