@@ -44,7 +44,7 @@ def working(folder: Path, address: str) -> Any:  # noqa: ANN401 - a context
         "work",
         f"--server={address}",
         "--threads=1",
-        "--banned-probes=8",
+        "--probes-per-concept=8",
         "--retained-probes=8",
         log=folder / "work.log",
         listens=False,

@@ -67,6 +67,7 @@ def main() -> None:
     """Run the command line; every failure is one line on stderr and exit code 1."""
     # Read at import by onnxruntime, which would send telemetry otherwise.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Its C core logs what becomes an error of ours anyway.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Waiting threads that spin starve the other processes of a small machine.
@@ -171,19 +172,19 @@ def work(  # noqa: PLR0913, PLR0917 - one option each
         ),
     ] = "worker",
     threads: Threads = _THREADS,
-    banned_probes: Annotated[
+    probes_per_concept: Annotated[
         int,
         typer.Option(
-            envvar="MYOSOTIS_BANNED_PROBES",
-            min=8,
-            help="Pictures that the gate judges bans by, at least 8 for each concept.",
+            envvar="MYOSOTIS_PROBES_PER_CONCEPT",
+            min=1,
+            help="Pictures that the gate judges each ban by; fewer prove less.",
         ),
-    ] = 64,
+    ] = 20,
     retained_probes: Annotated[
         int,
         typer.Option(
             envvar="MYOSOTIS_RETAINED_PROBES",
-            min=8,
+            min=1,
             help="Pictures that the gate judges the rest by.",
         ),
     ] = 96,
@@ -201,9 +202,9 @@ def work(  # noqa: PLR0913, PLR0917 - one option each
             name=f"workers/{name}",
             threads=threads,
             sizes=SampleSizes(
-                per_concept=8,
-                min_pooled=banned_probes,
-                max_pooled=banned_probes,
+                per_concept=probes_per_concept,
+                min_pooled=probes_per_concept,
+                min_per_concept=min(10, probes_per_concept),
                 retained=retained_probes,
             ),
         )

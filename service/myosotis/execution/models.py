@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from myosotis import names, records
 from myosotis.embedded import petal
@@ -53,6 +54,9 @@ def load_model(source: ModelSource) -> TextToImageModel:
         UnavailableError: the weights cannot be read.
     """
     diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     location = source.location or str(petal.folder() / "pipeline")
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
