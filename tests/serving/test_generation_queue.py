@@ -103,7 +103,7 @@ def test_a_closed_queue_draws_what_waits_and_takes_no_more(studio: Studio) -> No
     queue = studio.queue()
     (events,) = drawn(queue, an_order())
     assert isinstance(events[-1], Picture)
-    with pytest.raises(CapacityError):
+    with pytest.raises(UnavailableError):
         queue.submit(an_order(), events.append)
 
 

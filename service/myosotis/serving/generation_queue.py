@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from myosotis.errors import CapacityError, MyosotisError, PreconditionError
+from myosotis.errors import (
+    CapacityError,
+    MyosotisError,
+    PreconditionError,
+    UnavailableError,
+)
 from myosotis.serving.orders import Event, Order, Origin, Picture, StepMade
 from myosotis.serving.png import encode_png
 
@@ -82,11 +87,14 @@ class GenerationQueue:
         """Queue *order*.
 
         Raises:
-            CapacityError: too many wait, or the queue is closed.
+            CapacityError: too many wait.
+            UnavailableError: the queue is closed.
         """
         with self._changed:
+            if self._closed:
+                raise UnavailableError("drawing", "the server is shutting down")
             waiting = len(self._waiting)
-            if waiting >= self._capacity or self._closed:
+            if waiting >= self._capacity:
                 batches = 1 + waiting / self._max_batch
                 raise CapacityError(
                     f"{waiting} pictures are waiting", batches * self._batch_seconds
