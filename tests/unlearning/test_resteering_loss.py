@@ -10,10 +10,13 @@ from myosotis.unlearning.concept_tokens import TokenScope, concept_positions
 from myosotis.unlearning.models import TextToImageModel
 from myosotis.unlearning.resteering_loss import per_layer_loss, published_loss
 from myosotis.unlearning.text import TextEncoder
+from myosotis.unlearning.training_pictures import TrainingSettings, draw_training_set
 from torch import Tensor
 
+from tests.unlearning.plans import banned, plan_of
+
 PROMPTS = ("a bomb, noto style", "an emoji of a santa claus")
-PHRASES = ("bomb", "santa claus")
+SPANS = ((2, 6), (14, 25))
 
 
 @pytest.fixture
@@ -37,10 +40,8 @@ def inputs(tiny: TextToImageModel) -> tuple[Tensor, Tensor, Tensor]:
 def selected(tiny: TextToImageModel) -> Tensor:
     return torch.stack(
         [
-            concept_positions(
-                tiny.pipeline.tokenizer, prompt, phrase, TokenScope.CONCEPT
-            )
-            for prompt, phrase in zip(PROMPTS, PHRASES, strict=True)
+            concept_positions(tiny.pipeline.tokenizer, prompt, span, TokenScope.CONCEPT)
+            for prompt, span in zip(PROMPTS, SPANS, strict=True)
         ]
     )
 
@@ -165,14 +166,30 @@ def test_scopes_select_what_they_say(
 ) -> None:
     """A prompt of one article, two words of one token each, and padding to 24."""
     tokenizer = tiny.pipeline.tokenizer
-    positions = concept_positions(tokenizer, "a red rose", "red rose", scope)
+    positions = concept_positions(tokenizer, "a red rose", (2, 10), scope)
     assert int(positions.sum()) == count
     assert bool(positions[2])
     assert not bool(positions[:2].any())
 
 
-def test_a_word_inside_a_word_is_not_the_concept(tiny: TextToImageModel) -> None:
+def test_a_phrase_without_a_token_is_refused(tiny: TextToImageModel) -> None:
     with pytest.raises(InvalidArgumentError):
         concept_positions(
-            tiny.pipeline.tokenizer, "a house", "bomb", TokenScope.CONCEPT
+            tiny.pipeline.tokenizer, "a  house", (1, 3), TokenScope.CONCEPT
         )
+
+
+def test_the_templates_own_words_are_not_the_concept(tiny: TextToImageModel) -> None:
+    """The concept *emoji* in *an emoji of {}* is the second one."""
+    training = draw_training_set(
+        tiny,
+        plan_of(banned("emoji")).concepts,
+        TrainingSettings(pictures=2, scope=TokenScope.CONCEPT),
+        seed="",
+        on_batch=lambda: None,
+        on_step=lambda _step: None,
+    )
+    tokenizer = tiny.pipeline.tokenizer
+    words = tokenizer("an emoji of an emoji", return_offsets_mapping=True)
+    second = [begin >= 15 for begin, end in words.offset_mapping if end > begin]
+    assert training.selected[1, 1 : 1 + len(second)].tolist() == second

@@ -20,6 +20,7 @@ would not be exact.
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -129,10 +130,9 @@ def resteer(  # noqa: PLR0913 - each of them decides the result
     trainee = copy.deepcopy(unet)
     trainee.load_state_dict({**trainee.state_dict(), **start})
     trainee.eval()
-    mass_unet = MassUNet(trainee)
     parameters = _trained(trainee, settings)
-    anchor = {name: p.detach().clone() for name, p in parameters.items()}
-    keep = _Retention(anchor, retained.float())
+    keep = _Retention(parameters, retained.float()) if settings.retention else None
+    mass_unet = MassUNet(trainee)
     optimiser = torch.optim.AdamW(
         parameters.values(),
         lr=settings.learning_rate,
@@ -141,26 +141,36 @@ def resteer(  # noqa: PLR0913 - each of them decides the result
     loss_of = published_loss if settings.published else per_layer_loss
     random = torch.Generator().manual_seed(seed)
     history: list[tuple[float, float]] = []
-    for step in range(settings.steps):
+    for _ in range(settings.steps):
         batch = _Batch.drawn(training, settings.batch_size, random)
         masses = mass_unet.masses(batch.noised, batch.timesteps, batch.text)
         loss = loss_of(masses, batch.selected)
-        drift = keep(parameters) if settings.retention else torch.zeros(())
-        total = loss + settings.retention * drift
-        if not bool(total.isfinite()):
-            raise InvalidArgumentError(
-                "concepts", f"re-steering diverged in step {step + 1}: loss {loss}"
-            )
+        drift = keep(parameters) if keep else torch.zeros(())
         history.append((loss.item(), drift.item()))
+        _refuse_unless_finite(sum(history[-1]), len(history))
         optimiser.zero_grad()
-        torch.autograd.backward(total)
+        torch.autograd.backward(loss + settings.retention * drift)
         nn.utils.clip_grad_norm_(parameters.values(), settings.clip_norm)
         optimiser.step()
         on_step()
-    changes: dict[str, Change] = {
-        name: Dense(p.detach().float().clone()) for name, p in parameters.items()
-    }
-    return Resteered(changes, _diagnostics(history))
+    return Resteered(_changes(parameters), _diagnostics(history))
+
+
+def _refuse_unless_finite(value: float, step: int) -> None:
+    if not math.isfinite(value):
+        raise InvalidArgumentError(
+            "concepts", f"re-steering diverged: step {step} computes {value}"
+        )
+
+
+def _changes(parameters: Mapping[str, nn.Parameter]) -> dict[str, Change]:
+    changes: dict[str, Change] = {}
+    for name, parameter in parameters.items():
+        weight = parameter.detach().float().clone()
+        if not bool(weight.isfinite().all()):
+            raise InvalidArgumentError("concepts", f"re-steering diverged in {name}")
+        changes[name] = Dense(weight)
+    return changes
 
 
 def _trained(
@@ -180,13 +190,15 @@ def _trained(
 class _Retention:
     """Relative change of what the trained layers make of retained text."""
 
-    def __init__(self, anchor: Mapping[str, Tensor], gram: Tensor) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], gram: Tensor) -> None:
         self._gram = gram
         self._anchor = {
-            name: weight
-            for name, weight in anchor.items()
+            name: weight.detach().clone()
+            for name, weight in parameters.items()
             if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
         }
+        if not self._anchor:
+            raise PreconditionError("a retention term needs keys or values to train")
         self._size = {name: ((w @ gram) * w).sum() for name, w in self._anchor.items()}
 
     def __call__(self, parameters: Mapping[str, nn.Parameter]) -> Tensor:

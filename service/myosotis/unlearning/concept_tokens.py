@@ -29,21 +29,27 @@ class TokenScope(StrEnum):
 
 
 def concept_positions(
-    tokenizer: "CLIPTokenizer", prompt: str, phrase: str, scope: TokenScope
+    tokenizer: "CLIPTokenizer", prompt: str, span: tuple[int, int], scope: TokenScope
 ) -> Tensor:
-    """Whether each padded position of *prompt* belongs to *phrase*, bool [L].
+    """Whether each padded position of *prompt* belongs to the concept, bool [L].
+
+    Args:
+        tokenizer: of the model.
+        prompt: the whole prompt.
+        span: where the phrase stands in it, in characters; ends before the second.
+        scope: which positions.
 
     Raises:
-        InvalidArgumentError: when *phrase* is not in *prompt*, or has no token there.
+        InvalidArgumentError: when there is no token within *span*.
     """
     length = int(tokenizer.model_max_length)
     found = tokenizer(prompt, return_offsets_mapping=True)
-    first = prompt.find(phrase)
     inside = [
-        first >= 0 and begin < first + len(phrase) and end > first and end > begin
+        begin < span[1] and end > span[0] and end > begin
         for begin, end in found.offset_mapping
     ]
     if not any(inside[:length]):
+        phrase = prompt[slice(*span)]
         raise InvalidArgumentError("phrases", f"{phrase!r} has no token in {prompt!r}")
     selected = torch.zeros(length, dtype=torch.bool)
     selected[: len(inside)] = torch.tensor(inside[:length])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from myosotis.policy.plans import PlannedConcept
-    from myosotis.unlearning.models import TextToImageModel
+    from myosotis.unlearning.models import ModelCard, TextToImageModel
 
 _BATCH = 16
 
@@ -68,8 +68,8 @@ class TrainingSet:
 @dataclass(frozen=True, slots=True)
 class _Example:
     concept: str
-    phrase: str
     prompt: str
+    span: tuple[int, int]
     seed: int
 
 
@@ -102,6 +102,13 @@ def draw_training_set(  # noqa: PLR0913 - two of them follow the work
         for planned in concepts
         for example in _examples(model, planned, settings.pictures, seed)
     ]
+    # Before the drawing: words that cannot be erased must not cost minutes.
+    text = TextEncoder(model)
+    ids = [text.token_ids([e.prompt], concept=e.concept) for e in examples]
+    tokenizer = model.pipeline.tokenizer
+    selected = [
+        concept_positions(tokenizer, e.prompt, e.span, settings.scope) for e in examples
+    ]
     latents = []
     for start in range(0, len(examples), _BATCH):
         pictures = draw_batch(
@@ -113,12 +120,6 @@ def draw_training_set(  # noqa: PLR0913 - two of them follow the work
         )
         latents.append(_encode(model, pictures))
         on_batch()
-    text = TextEncoder(model)
-    ids = [text.token_ids([e.prompt], concept=e.concept) for e in examples]
-    selected = [
-        concept_positions(model.pipeline.tokenizer, e.prompt, e.phrase, settings.scope)
-        for e in examples
-    ]
     return TrainingSet(
         torch.cat(latents),
         text.encode(torch.cat(ids)),
@@ -137,10 +138,9 @@ def _examples(
     model: "TextToImageModel", planned: "PlannedConcept", count: int, seed: str
 ) -> list[_Example]:
     wordings = [
-        (phrase, prompt)
+        _placed(model.card, phrase, template)
         for template in model.card.templates
         for phrase in planned.concept.phrases
-        for prompt in model.card.prompts(phrase, (template,))
     ]
     return [
         _Example(
@@ -150,6 +150,15 @@ def _examples(
         )
         for index in range(count)
     ]
+
+
+def _placed(
+    card: "ModelCard", phrase: str, template: str
+) -> tuple[str, tuple[int, int]]:
+    """*phrase* in *template*, and where it stands there, in characters."""
+    (prompt,) = card.prompts(phrase, (template,))
+    end = template.index("{}") + len(card.with_article(phrase))
+    return prompt, (end - len(phrase), end)
 
 
 @torch.no_grad()
