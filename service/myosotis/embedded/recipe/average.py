@@ -13,7 +13,7 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._weights = list(module.parameters())
+        self._weights: list[torch.Tensor] = list(module.parameters())
         self._names = [name for name, _ in module.named_parameters()]
         self._means = [weight.detach().clone() for weight in self._weights]
 

@@ -21,7 +21,7 @@ from myosotis.embedded.recipe.captions import canonical
 from myosotis.embedded.recipe.checkpoints import Checkpoint
 from myosotis.embedded.recipe.concepts import COLORS, CONCEPTS, STYLES
 from myosotis.embedded.recipe.optimiser import MuonAdamW, Rates, warmup_stable_decay
-from myosotis.embedded.recipe.pictures import WHITE, Placement, compose
+from myosotis.embedded.recipe.pictures import WHITE, Picture, Placement, compose
 from myosotis.embedded.recipe.progress import Progress
 from myosotis.embedded.recipe.rasters import Rasters, shared_names
 from myosotis.embedded.recipe.settings import Settings
@@ -88,7 +88,9 @@ class Pictures:
     def batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pictures, things, and styles (-1 for a vendor that is no style of Petal)."""
         rng = self._rng
-        pictures, things, styles = [], [], []
+        pictures: list[Picture] = []
+        things: list[int] = []
+        styles: list[int] = []
         while len(pictures) < count:
             thing = rng.randrange(len(CONCEPTS))
             if rng.random() < 0.15:  # noqa: PLR2004

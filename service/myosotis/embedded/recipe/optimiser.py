@@ -22,7 +22,8 @@ def orthogonalised(matrix: torch.Tensor, iterations: int) -> torch.Tensor:
     for _ in range(iterations):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    nearest: torch.Tensor = x.mT if tall else x
+    return nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ class MuonAdamW:
     @classmethod
     def of(cls, module: nn.Module, rates: Rates, crew: Crew = Crew()) -> Self:
         """Muon for the matrices of a network's inside, AdamW for what is at its rim."""
-        inside, rim = [], []
+        inside: list[torch.Tensor] = []
+        rim: list[torch.Tensor] = []
         for name, weight in module.named_parameters():
             flat = weight.flatten(1) if weight.ndim > 1 else weight[None]
             narrow = min(flat.shape) < _SMALLEST_MATRIX

@@ -57,6 +57,16 @@ def build(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
     return CLIPTextModelWithProjection(config)
 
 
+class Towers(torch.nn.Module):
+    """What trains together: both towers and the logarithm of the cosines' scale."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.text = build(tokenizer)
+        self.image = ImageTower(WIDTH)
+        self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What a picture shows, and what its caption tells of it."""
@@ -191,10 +201,7 @@ def train(settings: Settings, progress: Progress) -> Path:
     """Train both towers; write the text encoder, the aligned tower, the image tower."""
     torch.manual_seed(settings.seed)
     tokenizer = tokens.load(settings)
-    network = torch.nn.ModuleDict(
-        {"text": build(tokenizer), "image": ImageTower(WIDTH)}
-    )
-    network.register_parameter("scale", torch.nn.Parameter(torch.tensor(2.0)))
+    network = Towers(tokenizer)
     average = Average(network, decay=0.99)
     optimiser = MuonAdamW.of(network, Rates(_RATE, _RATE, decay=0.05))
     place = settings.checkpoints / "text"
@@ -205,8 +212,8 @@ def train(settings: Settings, progress: Progress) -> Path:
     for step in range(start, STEPS):
         pictures, texts, fits = pairs.batch(BATCH)
         ids = trimmed(tokenize(tokenizer, texts), tokenizer.eos_token_id)
-        images = network["image"](pictures)
-        told = network["text"](input_ids=ids)
+        images = network.image(pictures)
+        told = network.text(input_ids=ids)
         aligned = F.normalize(told.text_embeds, dim=-1)
         scale = network.scale.exp().clamp(max=_LARGEST_SCALE)
         loss = contrast(images, aligned, fits, scale)
@@ -232,9 +239,9 @@ def train(settings: Settings, progress: Progress) -> Path:
             Checkpoint.of(step + 1, network, average, optimiser).save(place)
     average.load_into(network)
     folder = settings.pipeline / "text_encoder"
-    network["text"].text_model.save_pretrained(folder)
-    network["text"].save_pretrained(settings.pipeline / "text_tower")
-    network["image"].save(
+    network.text.text_model.save_pretrained(folder)
+    network.text.save_pretrained(settings.pipeline / "text_tower")
+    network.image.save(
         settings.pipeline / "first_image_tower", float(network.scale.exp())
     )
     return folder
