@@ -1,7 +1,6 @@
 """`myosotis infer`: the composition root of the reference inference server."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from myosotis.serving.slot import WeightSlot
 from myosotis.serving.subscriber import Subscriber
 from myosotis.transport.channels import open_channel
 from myosotis.transport.servers import GrpcServer
+from myosotis.transport.stopping import asked_to_stop
 from myosotis.v1 import image_generation_service_pb2_grpc
 
 _log = structlog.get_logger(__name__)
@@ -100,7 +100,7 @@ async def _serve(server: GrpcServer, *parts: asyncio.Future[None]) -> None:
     await _set_serving(server, serving=False)
     await server.start()
     print(f"listening on {server.address}", flush=True)  # noqa: T201 - for scripts
-    stopping = asyncio.create_task(_asked_to_stop())
+    stopping = asyncio.create_task(asked_to_stop())
     try:
         ended, _ = await asyncio.wait(
             [stopping, *parts], return_when=asyncio.FIRST_COMPLETED
@@ -155,11 +155,3 @@ async def _subscribed(
 async def _set_serving(server: GrpcServer, *, serving: bool) -> None:
     for service in ("", _SERVICE):
         await server.set_serving(serving=serving, service=service)
-
-
-async def _asked_to_stop() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()

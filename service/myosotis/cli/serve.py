@@ -1,7 +1,6 @@
 """`myosotis serve`: the composition root of the control plane. Never imports torch."""
 
 import asyncio
-import signal
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -33,6 +32,7 @@ from myosotis.store.runs import SqlRunStore
 from myosotis.store.schema import upgrade
 from myosotis.store.servers import SqlServerStore
 from myosotis.transport.servers import GrpcServer
+from myosotis.transport.stopping import asked_to_stop
 from myosotis.v1 import (
     fleet_service_pb2_grpc,
     moderation_service_pb2_grpc,
@@ -83,7 +83,7 @@ async def run_control_plane(settings: ControlPlaneSettings) -> None:
     """
     async with control_plane(settings) as (address, loops):
         print(f"listening on {address}", flush=True)  # noqa: T201 - for scripts
-        stopping = asyncio.create_task(_asked_to_stop())
+        stopping = asyncio.create_task(asked_to_stop())
         ended, _ = await asyncio.wait(
             [stopping, *loops], return_when=asyncio.FIRST_COMPLETED
         )
@@ -261,14 +261,6 @@ class _ControlPlane:
                 continue
             for problem in errors:
                 _log.error("policy file", problem=str(problem))
-
-
-async def _asked_to_stop() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
 
 
 def _utc_now() -> datetime:

@@ -62,7 +62,8 @@ def draw_batch(
             callback_on_step_end=report,
             output_type="np",
         ).images
-    return np.rint(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.rint(np.clip(pictures, 0, 1) * 255).astype(np.uint8)
+    return levels
 
 
 def draw(
