@@ -283,12 +283,12 @@ def run_all(*, device: str, is_quick: bool = False) -> list[Row]:
     """
     if device == "cuda":
         # Capture and the backward pass need one stream that is not the default.
-        torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+        torch.cuda.set_stream(torch.cuda.Stream())
         torch.backends.cuda.matmul.allow_tf32 = False
         # A compiled provider may be asked for its backward pass again and again.
         functorch_config.donated_buffer = False
     bandwidth = timing.copy_bandwidth() if device == "cuda" else 0.0
-    table = providers.ON_A_GPU if device == "cuda" else providers.ANYWHERE
+    table = providers.on_a_gpu() if device == "cuda" else providers.ANYWHERE
     rows = []
     for shape in QUICK if is_quick else SHAPES:
         for name, provider in table.items():

@@ -65,10 +65,7 @@ def _replays(graph: torch.cuda.CUDAGraph) -> list[float]:
     graph.replay()
     microseconds = []
     for _ in range(REPLAYS):
-        start, end = (
-            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-            for _ in range(2)
-        )
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         graph.replay()
         end.record()

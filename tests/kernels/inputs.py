@@ -50,14 +50,15 @@ def a_case(
     """Draw a problem whose tensors are views into larger ones full of NaN.
 
     Image rows of all heads lie side by side, as the projections of a model leave them,
-    with strides that no contiguous tensor has; a read out of bounds meets a NaN.
+    with strides that no contiguous tensor and no two of them have; a read out of bounds
+    meets a NaN.
     """
     g = torch.Generator().manual_seed(seed)
 
-    def rows(count: int) -> Tensor:
+    def rows(count: int, spare: int) -> Tensor:
         values = torch.randn((B, count, H, D), generator=g, dtype=torch.float64)
         room = torch.full(
-            (B, count + 3, H + 1, D + 8), torch.nan, dtype=dtype, device=device
+            (B, count + 3, H + spare, D + 8), torch.nan, dtype=dtype, device=device
         )
         view = room[:, 1 : count + 1, :H, :D]
         view.copy_(values)
@@ -67,10 +68,10 @@ def a_case(
     bias = torch.randn((B, L), generator=g, dtype=wide)
     bias[0, 0] = -torch.inf
     return Case(
-        q=rows(N),
-        k=rows(L),
-        v=rows(L),
-        grad_o=rows(N),
+        q=rows(N, 1),
+        k=rows(L, 2),
+        v=rows(L, 3),
+        grad_o=rows(N, 4),
         grad_mass=torch.randn((B, H, L), generator=g, dtype=wide).to(device),
         row_weight=torch.rand((B, N), generator=g, dtype=wide).to(device),
         key_bias=bias.to(device),

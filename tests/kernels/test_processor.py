@@ -138,6 +138,8 @@ def test_the_masses_are_those_of_the_probabilities(
         got = masses.forward(**some_inputs())
     assert set(got) == set(masses.names)
     assert all(name.endswith("transformer_blocks.0.attn2") for name in got)
+    # 8 x 8 pixels at the outer resolution, 4 x 4 in the middle.
+    assert [masses.rows[name] for name in got] == [64, 16, 64, 64]
     for a, b in zip(got.values(), wanted, strict=True):
         assert a.dtype == torch.float32
         assert relative_error(a, b) < 1e-5
@@ -189,6 +191,19 @@ def test_steps_of_training_agree_with_the_published_form() -> None:
         else:
             assert torch.equal(a, c[name])
             assert torch.equal(b[name], c[name])
+
+
+def test_a_model_may_keep_the_processors(unet: UNet2DConditionModel) -> None:
+    before = dict(unet.attn_processors)
+    masses = AttentionMasses(unet)
+    masses.install()
+    with pytest.raises(RuntimeError, match="already"):
+        masses.install()
+    first, second = (masses.forward(**some_inputs()) for _ in range(2))
+    for a, b in zip(first.values(), second.values(), strict=True):
+        assert torch.equal(a, b)
+    masses.remove()
+    assert unet.attn_processors == before
 
 
 def test_the_tail_after_the_last_cross_attention_is_skipped(
@@ -286,12 +301,24 @@ def test_checkpointing_recomputes(unet: UNet2DConditionModel, kind: str) -> None
     assert calls == ["forward"] * 2
 
 
-@pytest.mark.parametrize("kind", OURS)
-def test_our_checkpoint_skips_the_tail(unet: UNet2DConditionModel, kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpointing_skips_the_tail(unet: UNet2DConditionModel, kind: str) -> None:
     ran: list[str] = []
     unet.conv_out.register_forward_hook(lambda *_: ran.append("conv_out"))
-    run(unet, OURS[kind])
+    run(unet, KINDS[kind])
     assert not ran
+
+
+def test_leaving_a_checkpoint_early_leaves_nothing_of_it_behind(
+    unet: UNet2DConditionModel,
+) -> None:
+    with AttentionMasses(unet) as masses:
+        unet.enable_gradient_checkpointing()
+        masses.forward(**some_inputs())
+    # A checkpoint that is still open would keep a note in place of the next tensor.
+    node = torch.ones(2, requires_grad=True).exp().grad_fn
+    assert node is not None
+    assert isinstance(node._raw_saved_result.data, Tensor)
 
 
 @pytest.mark.parametrize("kind", OURS)
@@ -322,7 +349,10 @@ def test_a_reentrant_checkpoint_that_hides_gradients_is_refused(
         run(unet, lambda _: reentrant)
 
 
-def test_two_steps_in_flight_keep_their_own_graphs(unet: UNet2DConditionModel) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_steps_in_flight_keep_their_own_graphs(
+    unet: UNet2DConditionModel, kind: str
+) -> None:
     inputs = some_inputs()
     other = {**inputs, "sample": inputs["sample"] * 0.5}
     wanted = []
@@ -331,7 +361,7 @@ def test_two_steps_in_flight_keep_their_own_graphs(unet: UNet2DConditionModel) -
             resteering_loss(masses.forward(**given)).backward()
         wanted.append(gradients(unet))
     with AttentionMasses(unet) as masses:
-        unet.enable_gradient_checkpointing(masses.checkpoint)
+        unet.enable_gradient_checkpointing(KINDS[kind](masses))
         losses = [resteering_loss(masses.forward(**given)) for given in (inputs, other)]
         for loss, grads in zip(losses, wanted, strict=True):
             loss.backward()
@@ -407,6 +437,7 @@ class OneLayer(nn.Module):
         ({"cross_attention_norm": "layer_norm"}, (2, 9, 16)),
         ({"qk_norm": "layer_norm"}, (2, 9, 16)),
         ({"bias": True, "out_bias": False}, (2, 9, 16)),
+        ({"scale_qk": False}, (2, 9, 16)),
     ],
 )
 def test_the_options_of_the_module_are_honoured(

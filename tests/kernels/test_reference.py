@@ -208,3 +208,13 @@ def test_low_precision_is_rounded_once(dtype: torch.dtype, unit: float) -> None:
     for a, b in zip(grads, wanted, strict=True):
         assert a.dtype == dtype
         assert relative_error(a, b) < unit + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_the_naive_form_is_rounded_once_too(dtype: torch.dtype) -> None:
+    case = a_case(dtype=dtype)
+    o, mass = reference.naive(case.q, case.k, case.v)
+    wanted_o, wanted_mass = reference.naive(*case.leaves(torch.float64))
+    assert (o.dtype, mass.dtype) == (dtype, torch.float32)
+    assert relative_error(o, wanted_o) < torch.finfo(dtype).eps / 2 + 4e-7
+    assert relative_error(mass, wanted_mass) < 4e-7

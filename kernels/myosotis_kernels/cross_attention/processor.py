@@ -20,8 +20,7 @@ nothing is ever counted twice.
   here: the masses leave the checkpointed function as results of it. With
   `functools.partial(masses.checkpoint, use_reentrant=True)` it is reentrant.
 - `unet.enable_gradient_checkpointing()` (diffusers' default, not reentrant) gives the
-  same gradients, but does not skip the tail of the model and, given row weights, fails
-  with PyTorch's `CheckpointError`.
+  same gradients; given row weights, it fails with PyTorch's `CheckpointError`.
 - A reentrant checkpoint that is not ours hides the graph of a mass: refused with a
   RuntimeError during the forward pass, instead of a gradient of zero.
 
@@ -31,7 +30,7 @@ Legend: B batch, H heads, N image rows, L text keys, D head width, C channels.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol, Self, cast
 
 import torch
@@ -163,7 +162,7 @@ class MassAttentionProcessor:
             scale=attn.scale,
             implementation=self._owner.implementation,
         )
-        self._owner.put(self.name, mass_BHL)
+        self._owner.put(self.name, mass_BHL, rows=q_BHND.shape[2])
 
         out = o_BHND.transpose(1, 2).flatten(2)
         for layer in attn.to_out:
@@ -210,8 +209,9 @@ class AttentionMasses:
     """Installs the processors on a model and gives out the masses of a forward pass.
 
     A context manager: entering installs one processor per layer, leaving puts the
-    former ones back. Use one per model, from one thread. Backward passes may run
-    after it is left, except through a checkpoint, which needs the processors again.
+    former ones back; a model that is the caller's own may keep them (`install`). Use
+    one per model, from one thread. Backward passes may run after it is left, except
+    through a checkpoint, which needs the processors again.
 
     Args:
         model: A diffusers UNet, or any module that contains such layers.
@@ -243,16 +243,38 @@ class AttentionMasses:
             raise ValueError(f"{type(model).__name__} has no cross-attention layer")
         self._former: dict[str, Any] = {}
         self._open: list[_Collection] = []
+        self._rows: dict[str, int] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """Paths of the selected modules, in the model's own order."""
         return tuple(self._modules)
 
-    def __enter__(self) -> Self:
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Image rows N of each layer, by path, in the latest forward pass."""
+        return MappingProxyType(self._rows)
+
+    def install(self) -> None:
+        """Put the processors in; entering the context does the same.
+
+        Raises:
+            RuntimeError: They are in already.
+        """
+        if self._former:
+            raise RuntimeError("the processors are installed already")
         for name, module in self._modules.items():
             self._former[name] = module.processor
             module.set_processor(MassAttentionProcessor(name, self))
+
+    def remove(self) -> None:
+        """Put the former processors back; leaving the context does the same."""
+        for name, former in self._former.items():
+            self._modules[name].set_processor(former)
+        self._former.clear()
+
+    def __enter__(self) -> Self:
+        self.install()
         return self
 
     def __exit__(
@@ -261,8 +283,7 @@ class AttentionMasses:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for name, module in self._modules.items():
-            module.set_processor(self._former.pop(name))
+        self.remove()
 
     def forward(
         self,
@@ -273,7 +294,7 @@ class AttentionMasses:
         """Run the model up to its last cross-attention and return the masses.
 
         What comes after the last cross-attention is dead code for a loss on masses and
-        is not run. (Under diffusers' own checkpointing it is run.)
+        is not run.
 
         Args:
             args: Passed to the model.
@@ -361,14 +382,13 @@ class AttentionMasses:
             return None
         return self._open[-1].row_weights.get(rows)
 
-    def put(self, name: str, mass_BHL: Tensor) -> None:
+    def put(self, name: str, mass_BHL: Tensor, *, rows: int) -> None:
         """Take a layer's mass into the open collection; drop it if there is none."""
         if not self._open:
             return
+        self._rows[name] = rows
         self._open[-1].put(name, mass_BHL)
-        # An exception inside a checkpoint that is not ours would break its bookkeeping.
-        is_checkpointing = getattr(self._model, "is_gradient_checkpointing", False)
-        if self._open[-1].is_complete() and not is_checkpointing:
+        if self._open[-1].is_complete():
             raise _TailSkipped
 
     @contextmanager

@@ -22,8 +22,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-# The scores of one block. Larger than the cache is slower, smaller is call overhead.
+# The scores of one block. On a CPU a block larger than the cache is slower; elsewhere
+# the calls themselves cost more than a larger block does.
 CHUNK_BYTES = 2 * 1024 * 1024
+CHUNK_BYTES_OFF_CPU = 64 * 1024 * 1024
 
 Slices: TypeAlias = tuple[slice, slice]
 
@@ -202,13 +204,16 @@ def backward_kept(
     return dq, dk, dv
 
 
-def blocks(B: int, H: int, N: int, L: int, itemsize: int) -> Iterator[Slices]:
+def blocks(
+    B: int, H: int, N: int, L: int, itemsize: int, *, is_on_cpu: bool = True
+) -> Iterator[Slices]:
     """Cut [B, H, N, L] into (batch, row) slices of at most `CHUNK_BYTES` of scores.
 
     A single row of all heads is the smallest block, whatever its size.
     """
     row_bytes = H * L * itemsize
-    rows = max(1, CHUNK_BYTES // row_bytes)
+    budget = CHUNK_BYTES if is_on_cpu else CHUNK_BYTES_OFF_CPU
+    rows = max(1, budget // row_bytes)
     samples = max(1, min(B, rows // N))
     for b in range(0, B, samples):
         for n in range(0, N, rows):
@@ -235,7 +240,8 @@ def forward_chunked(
     bias, alive = _finite_bias(key_bias_BL, wide)
     o = output_like(q_BHND)
     mass = torch.zeros((B, H, L), dtype=wide, device=q_BHND.device)
-    for b, n in blocks(B, H, N, L, wide.itemsize):
+    is_on_cpu = q_BHND.device.type == "cpu"
+    for b, n in blocks(B, H, N, L, wide.itemsize, is_on_cpu=is_on_cpu):
         q, k = _flat(q_BHND[b, :, n], wide), _flat(k_BHLD[b], wide)
         p = _probabilities(q, k, _part(bias, b), _part(alive, b), scale)
         part = o[b, :, n]
@@ -265,7 +271,8 @@ def backward_chunked(
     dk_BHLD = torch.zeros((B, H, L, D), dtype=wide, device=q_BHND.device)
     dv_BHLD = torch.zeros_like(dk_BHLD)
     zero = dk_BHLD.new_empty((1, 1, 1))
-    for b, n in blocks(B, H, N, L, wide.itemsize):
+    is_on_cpu = q_BHND.device.type == "cpu"
+    for b, n in blocks(B, H, N, L, wide.itemsize, is_on_cpu=is_on_cpu):
         q = _flat(q_BHND[b, :, n], wide)
         k, v = _flat(k_BHLD[b], wide), _flat(v_BHLD[b], wide)
         grad_o = None if grad_o_BHND is None else _flat(grad_o_BHND[b, :, n], wide)

@@ -72,20 +72,21 @@ def tile(kernel: Kernel, *, width: int, dtype: torch.dtype, arch: int) -> Tile:
         raise ValueError(reason)
     padded = padded_width(width)
     if dtype == torch.float32:
-        return _tile_fp32(kernel, padded)
+        return _tile_fp32(kernel, padded, arch)
     if kernel is Kernel.GRAD_KV and padded > 128 and arch == 100:
         return Tile(rows=32, keys=16, warps=4, stages=2)
     # Eight warps where four would spill.
-    is_wide_fp16 = dtype == torch.float16 and padded > 128
-    has_eight = (kernel is Kernel.FORWARD and arch == 100) or (
+    is_wide_fp16 = dtype == torch.float16 and padded > (64 if arch == 80 else 128)
+    has_eight = (kernel is Kernel.FORWARD and arch == 100 and padded != 128) or (
         kernel is Kernel.GRAD_Q and is_wide_fp16
     )
     return Tile(rows=64, keys=16, warps=8 if has_eight else 4, stages=2)
 
 
-def _tile_fp32(kernel: Kernel, padded: int) -> Tile:
+def _tile_fp32(kernel: Kernel, padded: int, arch: int) -> Tile:
     if kernel is Kernel.GRAD_KV:
-        return Tile(rows=32, keys=16, warps=8, stages=1)
+        rows = 16 if padded > 64 and arch == 80 else 32
+        return Tile(rows=rows, keys=16, warps=8, stages=1)
     if padded > 64:
         return Tile(rows=16, keys=16, warps=8, stages=1)
     return Tile(rows=32, keys=16, warps=4, stages=1)
