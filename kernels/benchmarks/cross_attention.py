@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo import config as dynamo_config
 from torch._functorch import config as functorch_config
 
 from benchmarks import providers, timing
@@ -267,9 +268,13 @@ def _commit() -> str:
 
 
 def _said(command: list[str]) -> str:
-    done = subprocess.run(  # noqa: S603
-        command, capture_output=True, text=True, check=True
-    )
+    """Return what a command prints, or "unknown": a benchmark does not fail over it."""
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
     return done.stdout.strip()
 
 
@@ -287,6 +292,8 @@ def run_all(*, device: str, is_quick: bool = False) -> list[Row]:
         torch.backends.cuda.matmul.allow_tf32 = False
         # A compiled provider may be asked for its backward pass again and again.
         functorch_config.donated_buffer = False
+        # One compilation a shape; beyond the limit PyTorch would run uncompiled.
+        dynamo_config.recompile_limit = 100
     bandwidth = timing.copy_bandwidth() if device == "cuda" else 0.0
     table = providers.on_a_gpu() if device == "cuda" else providers.ANYWHERE
     rows = []

@@ -8,7 +8,7 @@ from myosotis_kernels.cross_attention import attention_with_mass, op, reference,
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.bench.kernels_cpu import saved_ratio
+from tests.bench.kernels_cpu import peak_mb, saved_ratio
 from tests.kernels.inputs import a_case, relative_error
 
 OPERATOR = torch.ops.myosotis_kernels.attention_with_mass.default
@@ -139,6 +139,13 @@ def test_small_inputs_keep_the_probabilities_and_large_ones_do_not() -> None:
         text = torch.empty(1, 8, 77, 80)
         assert op._choose(small, text, text, "auto") == "kept"
         assert op._choose(large, text, text, "auto") == "chunked"
+
+
+@pytest.mark.slow
+def test_memory_on_the_cpu_does_not_grow_with_the_rows() -> None:
+    # The probabilities would be 160 MB and the naive form needs 530. Some 8 MB are
+    # measured, four blocks of scores; the rest is room for the allocator.
+    assert peak_mb("ours", rows=65536) < 32
 
 
 def test_the_kernels_save_less_than_the_probabilities() -> None:

@@ -6,6 +6,7 @@ Legend: B batch, H heads, N image rows, L text keys, D head width.
 # The arguments are those of the registered operator, whose schema is positional.
 # ruff: noqa: PLR0917
 
+import functools
 import importlib.util
 import math
 import warnings
@@ -130,6 +131,11 @@ def _shape_reason(q: Tensor, k: Tensor, v: Tensor) -> str | None:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _device_reason(device_type: str, index: int | None) -> str | None:
+    return _asked_device_reason(device_type, index)
+
+
+@functools.cache
+def _asked_device_reason(device_type: str, index: int | None) -> str | None:
     if device_type != "cuda":
         return f"the inputs are on {device_type} and the kernels need a CUDA device"
     if torch.version.cuda is None or not torch.cuda.is_available():

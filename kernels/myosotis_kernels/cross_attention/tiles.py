@@ -113,6 +113,5 @@ def row_splits(*, groups: int, key_tiles: int, row_blocks: int) -> tuple[int, in
     number of compiled variants small.
     """
     wanted = -(-ENOUGH_PROGRAMS // (groups * key_tiles))
-    splits = min(padded_width(wanted), row_blocks)
-    blocks = -(-row_blocks // splits)
+    blocks = -(-row_blocks // padded_width(wanted))
     return -(-row_blocks // blocks), blocks
