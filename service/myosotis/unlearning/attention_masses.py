@@ -32,6 +32,10 @@ class LayerMass:
     mass: Tensor
     queries: int
 
+    def first(self, samples: int) -> "LayerMass":
+        """Of the first *samples* of the batch."""
+        return LayerMass(self.mass[:samples], self.queries)
+
 
 class MassProcessor:
     """An attention processor that keeps the mass of its last forward until taken."""
@@ -78,7 +82,7 @@ class MassProcessor:
 
 
 class MassUNet:
-    """A UNet whose forward pass gives attention masses instead of a prediction."""
+    """A UNet whose forward pass gives attention masses beside its prediction."""
 
     def __init__(self, unet: "UNet2DConditionModel") -> None:
         """Put processors into *unet*, which must be the caller's own copy.
@@ -98,12 +102,18 @@ class MassUNet:
     def masses(
         self, latents: Tensor, timesteps: Tensor, text: Tensor
     ) -> Sequence[LayerMass]:
-        """The mass in every layer, in their order.
+        """The mass in every layer, in their order; the prediction is ignored.
 
         Args:
             latents: noised, [B, channels, height, width].
             timesteps: int64 [B].
             text: embeddings, [B, L, text width].
         """
-        self.unet(latents, timesteps, text)
-        return [processor.take() for processor in self._processors.values()]
+        return self(latents, timesteps, text)[1]
+
+    def __call__(
+        self, latents: Tensor, timesteps: Tensor, text: Tensor
+    ) -> tuple[Tensor, Sequence[LayerMass]]:
+        """As :meth:`masses`, with the prediction before them."""
+        prediction: Tensor = self.unet(latents, timesteps, text).sample
+        return prediction, [p.take() for p in self._processors.values()]

@@ -12,8 +12,13 @@ paper lacks, keeps what its keys and values make of retained text:
 
     R = mean over layers of  tr(dW Gram dW^T) / tr(W Gram W^T)
 
-with the weighted Gram matrix of retained embeddings that the closed form uses. It needs
-no picture and no forward pass.
+with the Gram matrix of retained embeddings, which needs no forward pass, and predictions
+under retained prompts are held to those of the base:
+
+    P = mean |eps(x_t, p) - eps_base(x_t, p)|^2 / variance of eps_base over prompts
+
+Without P, queries and outputs move, and neighbours with them. Where the closed form went
+before, P also repairs what that cost them.
 
 The result replaces tensors: a trained difference has full rank, and cutting it off
 would not be exact.
@@ -66,19 +71,25 @@ class ResteeringSettings:
         training: what is drawn to train on.
         trained: endings of the names of trained parameters.
         published: the paper's loss, or ours.
-        retention: weight of the retention term; 0 leaves it out.
+        retention: weight of the retention of keys and values; 0 leaves it out.
+        neighbour_retention: weight of the retention of predictions; 0 leaves it out.
     """
 
-    steps: int = 60
+    steps: int = 70
     batch_size: int = 8
-    learning_rate: float = 3e-4
+    learning_rate: float = 6e-4
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     training: TrainingSettings = field(default_factory=TrainingSettings)
     trained: tuple[str, ...] = _CROSS_ATTENTION
     published: bool = False
-    retention: float = 0.3
+    retention: float = 0.1
+    neighbour_retention: float = 1.0
 
+
+ZERO = torch.zeros(())
+# Retained prompts whose predictions are remembered.
+_NEIGHBOURS = 256
 
 TUNED = ResteeringSettings()
 PAPER = ResteeringSettings(
@@ -92,6 +103,7 @@ PAPER = ResteeringSettings(
     trained=("",),
     published=True,
     retention=0.0,
+    neighbour_retention=0.0,
 )
 
 
@@ -103,11 +115,24 @@ class Resteered:
     diagnostics: Mapping[str, float]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Survivors:
+    """What re-steering must leave alone.
+
+    Attributes:
+        gram: sum of p p^T over retained embeddings, [D, D].
+        text: retained prompts as the UNet reads them, float32 [S, L, D]; may be none.
+    """
+
+    gram: Tensor
+    text: Tensor
+
+
 def resteer(  # noqa: PLR0913 - each of them decides the result
     unet: "UNet2DConditionModel",
     start: Mapping[str, Tensor],
     training: "TrainingSet",
-    retained: Tensor,
+    survivors: Survivors,
     *,
     settings: ResteeringSettings,
     seed: int,
@@ -119,7 +144,7 @@ def resteer(  # noqa: PLR0913 - each of them decides the result
         unet: with its base weights.
         start: tensors, by name, from which the copy starts instead of the base's.
         training: pictures of the concepts.
-        retained: weighted Gram matrix of what must survive, [D, D].
+        survivors: what must survive.
         settings: how.
         seed: of batches, timesteps and noise.
         on_step: called after each step. What it raises ends the training.
@@ -131,7 +156,8 @@ def resteer(  # noqa: PLR0913 - each of them decides the result
     trainee.load_state_dict({**trainee.state_dict(), **start})
     trainee.eval()
     parameters = _trained(trainee, settings)
-    keep = _Retention(parameters, retained.float()) if settings.retention else None
+    random = torch.Generator().manual_seed(seed)
+    retention = _Retention(unet, parameters, survivors, training, random)
     mass_unet = MassUNet(trainee)
     optimiser = torch.optim.AdamW(
         parameters.values(),
@@ -139,17 +165,23 @@ def resteer(  # noqa: PLR0913 - each of them decides the result
         weight_decay=settings.weight_decay,
     )
     loss_of = published_loss if settings.published else per_layer_loss
-    random = torch.Generator().manual_seed(seed)
-    history: list[tuple[float, float]] = []
+    history: list[tuple[float, float, float]] = []
     for _ in range(settings.steps):
         batch = _Batch.drawn(training, settings.batch_size, random)
         masses = mass_unet.masses(batch.noised, batch.timesteps, batch.text)
         loss = loss_of(masses, batch.selected)
-        drift = keep(parameters) if keep else torch.zeros(())
-        history.append((loss.item(), drift.item()))
+        drift = retention.of_text(parameters) if settings.retention else ZERO
+        moved = (
+            retention.of_predictions(mass_unet, settings.batch_size, random)
+            if settings.neighbour_retention
+            else ZERO
+        )
+        history.append((loss.item(), drift.item(), moved.item()))
         _refuse_unless_finite(sum(history[-1]), len(history))
         optimiser.zero_grad()
-        torch.autograd.backward(loss + settings.retention * drift)
+        torch.autograd.backward(
+            loss + settings.retention * drift + settings.neighbour_retention * moved
+        )
         nn.utils.clip_grad_norm_(parameters.values(), settings.clip_norm)
         optimiser.step()
         on_step()
@@ -188,25 +220,85 @@ def _trained(
 
 
 class _Retention:
-    """Relative change of what the trained layers make of retained text."""
+    """What must not move: text in keys and values, and predictions of neighbours."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], gram: Tensor) -> None:
+    def __init__(
+        self,
+        unet: "UNet2DConditionModel",
+        parameters: Mapping[str, nn.Parameter],
+        survivors: Survivors,
+        training: "TrainingSet",
+        random: torch.Generator,
+    ) -> None:
+        """Remember what *parameters* are and what *unet*, the base, predicts."""
+        gram = survivors.gram.float()
         self._gram = gram
         self._anchor = {
             name: weight.detach().clone()
             for name, weight in parameters.items()
             if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
         }
-        if not self._anchor:
-            raise PreconditionError("a retention term needs keys or values to train")
         self._size = {name: ((w @ gram) * w).sum() for name, w in self._anchor.items()}
+        self._neighbours = _Neighbours.seen_by(unet, survivors.text, training, random)
 
-    def __call__(self, parameters: Mapping[str, nn.Parameter]) -> Tensor:
+    def of_text(self, parameters: Mapping[str, nn.Parameter]) -> Tensor:
+        """Relative change of what keys and values make of retained text."""
         terms = []
         for name, weight in self._anchor.items():
             delta = parameters[name] - weight
             terms.append(((delta @ self._gram) * delta).sum() / self._size[name])
         return torch.stack(terms).mean()
+
+    def of_predictions(
+        self, unet: MassUNet, count: int, random: torch.Generator
+    ) -> Tensor:
+        """Relative squared change of predictions under *count* retained prompts."""
+        kept = self._neighbours
+        if not len(kept.noised):
+            return ZERO
+        rows = torch.randint(len(kept.noised), (count,), generator=random)
+        found, _ = unet(kept.noised[rows], kept.timesteps[rows], kept.text[rows])
+        return (found - kept.predicted[rows]).square().mean() / kept.scale
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Neighbours:
+    noised: Tensor
+    timesteps: Tensor
+    text: Tensor
+    predicted: Tensor
+    scale: Tensor
+
+    @classmethod
+    def seen_by(
+        cls,
+        unet: "UNet2DConditionModel",
+        text: Tensor,
+        training: "TrainingSet",
+        random: torch.Generator,
+    ) -> "_Neighbours":
+        """Predictions for retained prompts, at timesteps where little is drawn yet.
+
+        There the noise hides that the latents are the concept's, and there it is
+        decided what a picture will show.
+        """
+        count = min(_NEIGHBOURS, len(text))
+        rows = torch.randperm(len(text), generator=random)[:count]
+        late = len(training.alphas) // 2
+        timesteps = late + torch.randint(late, (count,), generator=random)
+        noised = training.noised(
+            torch.randint(len(training), (count,), generator=random), timesteps, random
+        )
+        with torch.no_grad():
+            parts = [
+                unet(*part).sample
+                for part in zip(
+                    *(x.split(16) for x in (noised, timesteps, text[rows])), strict=True
+                )
+            ]
+        predicted = torch.cat(parts) if parts else noised
+        scale = predicted.var(dim=0).mean()
+        return cls(noised, timesteps, text[rows], predicted, scale)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -223,20 +315,18 @@ class _Batch:
         """*size* pictures with repetition, each with its own timestep and noise."""
         rows = torch.randint(len(training), (size,), generator=random)
         timesteps = torch.randint(len(training.alphas), (size,), generator=random)
-        latents = training.latents[rows]
-        noise = torch.randn(latents.shape, generator=random)
-        alpha = training.alphas[timesteps].view(-1, 1, 1, 1)
         return cls(
-            alpha.sqrt() * latents + (1 - alpha).sqrt() * noise,
+            training.noised(rows, timesteps, random),
             timesteps,
             training.text[rows],
             training.selected[rows],
         )
 
 
-def _diagnostics(history: list[tuple[float, float]]) -> dict[str, float]:
+def _diagnostics(history: list[tuple[float, float, float]]) -> dict[str, float]:
     return {
         "attention_first": history[0][0],
         "attention_last": history[-1][0],
         "retention_last": history[-1][1],
+        "neighbours_last": history[-1][2],
     }

@@ -12,6 +12,7 @@ from myosotis.unlearning.attention_resteering import (
     TUNED,
     Resteered,
     ResteeringSettings,
+    Survivors,
     resteer,
 )
 from myosotis.unlearning.cancellation import Cancelled, stop_if
@@ -32,6 +33,7 @@ from myosotis.unlearning.erasures import Erasure
 from myosotis.unlearning.methods import method_of
 from myosotis.unlearning.retained import retained_phrases
 from myosotis.unlearning.runs import RunProgress
+from myosotis.unlearning.text import TextEncoder
 from myosotis.unlearning.training_pictures import (
     batch_count,
     draw_training_set,
@@ -108,8 +110,11 @@ def erase(  # noqa: PLR0913 - two of them follow the work, the others decide it
         result = work.closed_form(result, terms, kept)
     if resteered:
         # What the closed form made of its concepts is to stay as well.
-        survives = kept.gram(*(term.target for term in terms))
-        result = work.resteering(result, resteered, survives)
+        survivors = Survivors(
+            kept.gram(*(term.target for term in terms)),
+            kept.text(TextEncoder(model).length),
+        )
+        result = work.resteering(result, resteered, survivors)
     return result
 
 
@@ -172,7 +177,7 @@ class _Work:
         return _added(result, Method.CLOSED_FORM, changes, found, started)
 
     def resteering(
-        self, result: Erasure, concepts: Concepts, survives: "Tensor"
+        self, result: Erasure, concepts: Concepts, survivors: Survivors
     ) -> Erasure:
         started = time.perf_counter()
         settings = self.settings.resteering
@@ -189,7 +194,7 @@ class _Work:
             model.pipeline.unet,
             changed_tensors(self._base, result.changes),
             training,
-            survives,
+            survivors,
             settings=settings,
             seed=number("resteer", self.plan.digest, self.seed),
             on_step=self.steps.done,

@@ -39,7 +39,8 @@ def published_loss(masses: Sequence[LayerMass], selected: Tensor) -> Tensor:
 def per_layer_loss(masses: Sequence[LayerMass], selected: Tensor) -> Tensor:
     """Our loss, a scalar in [0, 1]; arguments as in :func:`published_loss`."""
     per_layer = [
-        _of_concept(layer.mass, selected).mean() / layer.queries for layer in masses
+        (_of_concept(layer.mass, selected).mean(dim=1) / layer.queries).sqrt().mean()
+        for layer in masses
     ]
     return torch.stack(per_layer).mean()
 

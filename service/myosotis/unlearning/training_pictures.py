@@ -64,6 +64,15 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.latents)
 
+    def noised(
+        self, rows: Tensor, timesteps: Tensor, random: torch.Generator
+    ) -> Tensor:
+        """The latents of *rows* with fresh noise, as much as at *timesteps*."""
+        latents = self.latents[rows]
+        noise = torch.randn(latents.shape, generator=random)
+        alpha = self.alphas[timesteps].view(-1, 1, 1, 1)
+        return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+
 
 @dataclass(frozen=True, slots=True)
 class _Example:
