@@ -10,7 +10,7 @@ from myosotis_kernels.cross_attention import (
     reference,
     why_not,
 )
-from myosotis_kernels.cross_attention.processor import AttentionMasses
+from myosotis_kernels.cross_attention.masses import AttentionMasses
 from torch import Tensor
 
 from tests.kernels import test_processor

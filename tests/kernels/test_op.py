@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -246,6 +248,19 @@ def test_the_interpreter_serves_only_a_process_of_its_own() -> None:
     x = torch.ones(1, 1, 8, 40)
     with pytest.raises(RuntimeError, match="TRITON_INTERPRET"):
         attention_with_mass(x, x, x, implementation="interpreter")
+
+
+def test_the_cpu_needs_neither_triton_nor_diffusers() -> None:
+    code = """
+import sys
+sys.modules["triton"] = sys.modules["diffusers"] = None
+import torch
+from myosotis_kernels.cross_attention import attention_with_mass, masses
+x = torch.ones(1, 1, 8, 40, requires_grad=True)
+o, mass = attention_with_mass(x, x, x)
+(o.sum() + mass.sum()).backward()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_reference_can_be_demanded() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
-from myosotis_kernels.cross_attention.processor import AttentionMasses
+from myosotis_kernels.cross_attention.masses import AttentionMasses
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 from torch.utils.checkpoint import CheckpointError, checkpoint
