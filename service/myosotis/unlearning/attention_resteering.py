@@ -6,19 +6,17 @@ attention that image queries pay to the concept's tokens is minimised, over ever
 cross-attention layer, and the prediction is ignored (:mod:`.resteering_loss`); trained
 with AdamW. ``PAPER`` has its numbers, without its optional concept inversion.
 
-Ours, in ``TUNED``: the base model draws the pictures itself, so words suffice; the loss
-is a mean per layer; cross-attention alone is trained; and a retention term, which the
-paper lacks, keeps what its keys and values make of retained text:
+Ours, in ``TUNED``: the base model draws the pictures itself, so words suffice; the
+loss is a mean per layer; cross-attention alone is trained; and there are two retention
+terms, which the paper lacks. One keeps what keys and values make of retained text, by
+the Gram matrix of its embeddings, without a forward pass; the other holds predictions
+under retained prompts to those of the base:
 
     R = mean over layers of  tr(dW Gram dW^T) / tr(W Gram W^T)
+    P = mean of (eps - eps_base)^2 / variance of eps_base over prompts
 
-with the Gram matrix of retained embeddings, which needs no forward pass, and predictions
-under retained prompts are held to those of the base:
-
-    P = mean |eps(x_t, p) - eps_base(x_t, p)|^2 / variance of eps_base over prompts
-
-Without P, queries and outputs move, and neighbours with them. Where the closed form went
-before, P also repairs what that cost them.
+Without P, queries and outputs drift and take neighbours with them. Where the closed
+form went before, P also repairs what that cost.
 
 The result replaces tensors: a trained difference has full rank, and cutting it off
 would not be exact.

@@ -10,9 +10,9 @@ There is no target and no other term; the softmax moves the mass to other tokens
 ``published_loss`` is that. With several samples in a batch, which upstream masks
 wrongly, it is the mean of the samples' losses, each with its own S.
 
-``per_layer_loss`` is ours: the mean over layers, heads and queries of the squared mass,
-so that layers of high resolution do not outweigh the others and the result does not
-depend on the picture's size.
+``per_layer_loss`` is ours: the same norm in each layer and sample by itself, as a root
+mean square over heads and queries, then the mean of those. Layers of high resolution do
+not outweigh the others, and the value does not depend on the picture's size.
 
 Legend: B batch, H heads, L token positions.
 """
