@@ -9,6 +9,7 @@ are races, TF32 and the cost. bf16 products are wrong in it, so bf16 is widened 
 # ruff: noqa: N803, PLR0913, PLR0917
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,6 +122,12 @@ def test_the_widest_head(dtype: torch.dtype) -> None:
 )  # fmt: skip
 def test_each_specialisation(power: int, absent: tuple[str, ...]) -> None:
     assert_agrees(a_case(2, 1, 37, 21, 40, dtype=torch.float32).without(*absent), power)
+
+
+def test_one_text_may_serve_a_whole_batch() -> None:
+    case = a_case(3, 2, 20, 17, 32, dtype=torch.float32)
+    one = {"k": case.k[:1].expand_as(case.k), "v": case.v[:1].expand_as(case.v)}
+    assert_agrees(replace(case, **one))
 
 
 def test_many_keys() -> None:

@@ -174,6 +174,7 @@ def test_the_kernels_save_less_than_the_probabilities() -> None:
         ({"row_weight": torch.ones(2, 7)}, ValueError),
         ({"row_weight": torch.ones(2, 11, dtype=torch.bool)}, ValueError),
         ({"row_weight": torch.ones(2, 11, requires_grad=True)}, ValueError),
+        ({"row_weight": torch.ones(2, 11, device="meta")}, ValueError),
         ({"key_bias": torch.ones(2, 11)}, ValueError),
         ({"key_bias": torch.ones(7)}, ValueError),
     ],

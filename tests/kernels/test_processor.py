@@ -377,6 +377,14 @@ def test_two_forward_passes_in_one_collection_are_refused(
             unet(**some_inputs())
 
 
+def test_a_collection_within_a_collection_is_refused(
+    unet: UNet2DConditionModel,
+) -> None:
+    with AttentionMasses(unet) as masses, masses.collect():  # noqa: SIM117
+        with pytest.raises(RuntimeError, match="open already"):
+            masses.forward(**some_inputs())
+
+
 def test_a_backward_pass_inside_a_collection_is_not_counted_twice(
     unet: UNet2DConditionModel,
 ) -> None:
