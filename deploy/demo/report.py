@@ -86,7 +86,7 @@ def report(
         "<meta name=viewport content='width=device-width'>"
         f"<title>Myosotis: the loop on Petal</title><style>{_STYLE}</style><main>"
         "<h1>A policy edit makes a live server forget</h1>"
-        "<p class=lead>Six concepts were banned by copying one file, forgotten, "
+        "<p class=lead>Five concepts were banned by copying one file, forgotten, "
         "proven, swapped into the running server, and given back by deleting "
         "the file.</p>"
         f"<div class=cards>{''.join(cards)}</div>{figures_html}"

@@ -87,7 +87,7 @@ def test_low_rank_is_a_fixed_chain_of_additions() -> None:
 @pytest.mark.slow
 def test_threads_and_processes_do_not_change_a_bit() -> None:
     digests = {
-        subprocess.run(  # noqa: S603 - our own interpreter and script
+        subprocess.run(
             [sys.executable, "-c", _RECONSTRUCT, threads],
             check=True,
             capture_output=True,
