@@ -84,5 +84,6 @@ class Gallery:
                 await self.ask(again)
             except (MyosotisError, ValueError) as error:
                 self.failures.append(str(error))
-                await asyncio.sleep(0.2)
             index += 1
+            # Enough to be a load, and little enough to leave a core to the worker.
+            await asyncio.sleep(0.5)

@@ -78,7 +78,7 @@ class ResteeringSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     trained: tuple[str, ...] = _KEYS_AND_VALUES
     published: bool = False
-    retention: float = 1.0
+    retention: float = 0.8
     neighbour_retention: float = 0.0
 
 
