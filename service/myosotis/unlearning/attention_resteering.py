@@ -71,14 +71,14 @@ class ResteeringSettings:
 
     steps: int = 70
     batch_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-3
     decay: bool = True
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     training: TrainingSettings = field(default_factory=TrainingSettings)
     trained: tuple[str, ...] = _KEYS_AND_VALUES
     published: bool = False
-    retention: float = 0.8
+    retention: float = 2.0
     neighbour_retention: float = 0.0
 
 

@@ -55,7 +55,7 @@ class ClosedFormSettings:
 
     ridge: float = 0.01
     target_weight: float = 1.0
-    retained_weight: float = 13.0
+    retained_weight: float = 12.0
     rounds: int = 3
     parts: tuple[str, ...] = ("to_v.weight",)
 
