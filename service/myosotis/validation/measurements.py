@@ -71,4 +71,7 @@ def wilson_interval(hits: int, sample_size: int) -> tuple[float, float]:
     p, n = hits / sample_size, sample_size
     centre = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At the ends the bound is exact; the sum above would miss it by a rounding.
+    low = centre - half if hits else 0.0
+    high = centre + half if hits < sample_size else 1.0
+    return max(0.0, low), min(1.0, high)
