@@ -101,12 +101,15 @@ def test_methods_add_up_in_one_set_of_changes(tiny: TextToImageModel) -> None:
 
 
 def test_re_steering_lowers_the_attention(tiny: TextToImageModel) -> None:
-    settings = Settings(
-        resteering=replace(QUICK.resteering, steps=20, batch_size=8, learning_rate=3e-3)
+    # Without retention: between random embeddings there is nothing to keep apart.
+    resteering = replace(
+        QUICK.resteering, steps=40, batch_size=8, learning_rate=3e-3, retention=0.0
     )
+    settings = Settings(resteering=resteering)
     found = erase(tiny, plan_of(RESTEERED), settings=settings).diagnostics
     first = found["attention_resteering.attention_first"]
-    assert 0 < found["attention_resteering.attention_last"] < first
+    # Single steps differ by a few percent, since each draws its own noise.
+    assert 0 < found["attention_resteering.attention_last"] < 0.9 * first
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tiny: TextToImageModel) -> None:
