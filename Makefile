@@ -10,6 +10,7 @@ NAME ?= all
 export ORT_DISABLE_TELEMETRY = 1
 export HF_HUB_OFFLINE = 1
 export OMP_WAIT_POLICY = PASSIVE
+export TRANSFORMERS_VERBOSITY = error
 
 .PHONY: help setup demo test check lint types imports protos proto-check bench system format clean
 
