@@ -1,14 +1,11 @@
-from dataclasses import replace
-
 import pytest
-from myosotis.errors import IntegrityError, NotFoundError
+from myosotis.errors import IntegrityError
 from myosotis.rollout.ports import ServerStore
 from myosotis.store.memory import InMemoryServerStore
 from myosotis.store.servers import SqlServerStore
 from sqlalchemy import Engine, text
 
-from tests.policy.builders import NOON
-from tests.store.builders import MINUTE, a_server
+from tests.store.builders import a_server
 
 
 @pytest.fixture(params=["memory", "sql"])
@@ -25,19 +22,6 @@ def test_what_a_server_said_last_is_kept(servers: ServerStore) -> None:
     said = a_server(staged_generation=9, refusal=None)
     servers.put(said)
     assert servers.page(limit=9) == (said,)
-
-
-def test_a_heartbeat_changes_nothing_else(servers: ServerStore) -> None:
-    servers.put(a_server())
-
-    servers.touch(a_server().name, NOON + MINUTE)
-
-    assert servers.page(limit=9) == (replace(a_server(), heartbeat_time=NOON + MINUTE),)
-
-
-def test_a_heartbeat_of_an_unknown_server_is_not_found(servers: ServerStore) -> None:
-    with pytest.raises(NotFoundError):
-        servers.touch("inferenceServers/nobody", NOON)
 
 
 def test_servers_come_by_name_and_in_pages(servers: ServerStore) -> None:

@@ -148,10 +148,6 @@ class ServerStore(Protocol):
         """Store it in place of what it said before."""
         ...
 
-    def touch(self, name: str, now: datetime) -> None:
-        """Only its heartbeat. Raises NotFoundError."""
-        ...
-
     def page(
         self, *, limit: int, after: str | None = None
     ) -> tuple[InferenceServer, ...]:

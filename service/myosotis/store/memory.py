@@ -5,7 +5,6 @@ several threads.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from myosotis.digests import Digest
@@ -212,11 +211,6 @@ class InMemoryServerStore:
 
     def put(self, server: InferenceServer) -> None:
         self._servers[server.name] = server
-
-    def touch(self, name: str, now: datetime) -> None:
-        if name not in self._servers:
-            raise NotFoundError(name)
-        self._servers[name] = replace(self._servers[name], heartbeat_time=now)
 
     def page(
         self, *, limit: int, after: str | None = None

@@ -1,10 +1,7 @@
 """Inference servers, as last heard, in SQL."""
 
-from datetime import datetime
-
 from sqlalchemy import Engine, Row, insert, select, update
 
-from myosotis.errors import NotFoundError
 from myosotis.rollout.generations import InferenceServer, ServerRefusal
 from myosotis.store.database import reading, writing
 from myosotis.store.tables import inference_servers
@@ -25,16 +22,6 @@ class SqlServerStore:
         with writing(self._engine) as connection:
             if connection.execute(change.values(values)).rowcount == 0:
                 connection.execute(insert(inference_servers).values(values))
-
-    def touch(self, name: str, now: datetime) -> None:
-        change = (
-            update(inference_servers)
-            .where(_SERVER.name == name)
-            .values(heartbeat_time=time_to_text(now))
-        )
-        with writing(self._engine) as connection:
-            if connection.execute(change).rowcount == 0:
-                raise NotFoundError(name)
 
     def page(
         self, *, limit: int, after: str | None = None
